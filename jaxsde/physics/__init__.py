@@ -1,0 +1,1 @@
+"""Numbers of the laboratory, turned into matrices and closed forms."""
