@@ -1,0 +1,1 @@
+"""Matrices turned into shots and records."""

@@ -1,0 +1,228 @@
+"""Simulate: from parameters and a sequence to shots and their records."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxsde.engine.detect import Detector, check_detector, noise_variance, quadrature_gains
+from jaxsde.engine.noise import FREQUENCY, INITIAL, PROCESS, normals, seed_words
+from jaxsde.engine.plan import (
+    Resolution,
+    at_offsets,
+    choose_resolution,
+    interpolation_weights,
+    node_transitions,
+    sigmas,
+)
+from jaxsde.engine.step import Step, apply, make_step
+from jaxsde.physics.model import N_STATE, initial_covariance
+from jaxsde.physics.params import Leaf, Params, check_params
+from jaxsde.physics.sequence import Sequence, Stage, check_sequence
+
+OVERFLOWED = 1
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shots:
+    """Hold simulated shots.
+
+    record: W, or rad/s for the ideal detector.  time: middle of each sample, s.
+    stage: index of each sample's stage.  omega_m, omega_s: of each shot (at rest), rad/s.
+    states: x at the end of each stage.  status: 0, or 1 where a shot is not finite.
+    backend, method, resolution: what ran.
+    """
+
+    record: Float[Array, "shots samples quadratures"]
+    time: Float[np.ndarray, "samples"]
+    stage: Int[np.ndarray, "samples"]
+    omega_m: Float[Array, "shots"]
+    omega_s: Float[Array, "shots"]
+    states: Float[Array, "shots stages 6"]
+    status: Int[Array, "shots"]
+    backend: str = dataclasses.field(metadata=dict(static=True))
+    method: str = dataclasses.field(metadata=dict(static=True))
+    resolution: Resolution = dataclasses.field(metadata=dict(static=True))
+
+
+def simulate(
+    key: Array,
+    params: Params,
+    sequence: Sequence,
+    detector: Detector,
+    n_shots: int,
+    *,
+    method: str = "exact",
+    substeps: int = 1,
+    backend: str = "auto",
+    dtype: Any = None,
+    first_shot: int = 0,
+    block_shots: int = 2048,
+    on_block: Callable[[int], None] | None = None,
+) -> Shots:
+    """Simulate S6-S8 over n_shots shots with frequency jitter, and their heterodyne records.
+
+    key: JAX random key; with the shot's index and the step it alone decides every number.
+    method: "exact", "interaction_euler" or "euler_maruyama" (S6-S8 in the laboratory frame).
+    substeps: Euler steps in each sample, an integer.
+    backend: "auto" or "scan"; what ran is in Shots.backend.
+    dtype: of the trajectories, jnp.float32 or jnp.float64; by default the widest enabled.
+        Propagators and covariances always use the widest enabled.
+    first_shot: index of the first shot, so that an ensemble can be made in parts.
+    block_shots: shots advanced together; has no effect on the result.
+    on_block: called with the number of shots done after each block.
+
+    Raises ValueError for parameters, controls, counts or intervals that cannot be.
+    """
+    check_params(params)
+    check_sequence(sequence)
+    check_detector(detector)
+    _check_run(sequence, detector, n_shots, backend, first_shot, block_shots)
+    resolution = choose_resolution(params, sequence, method=method, substeps=substeps)
+    dtype = _trajectory_dtype(dtype)
+    seed = seed_words(key)
+    block = min(block_shots, n_shots)
+    parts = []
+    for start in range(0, n_shots, block):
+        # Every block has the same shape, so that one compilation serves; the surplus is dropped.
+        ids = jnp.arange(start + first_shot, start + first_shot + block, dtype=jnp.uint32)
+        part = _run_block(seed, params, sequence, detector, ids, resolution, dtype)
+        parts.append(jax.tree.map(lambda leaf: leaf[: n_shots - start], part))  # noqa: B023
+        if on_block is not None:
+            jax.block_until_ready(part)
+            on_block(min(start + block, n_shots))
+    record, states, omega = (jnp.concatenate(p) if len(p) > 1 else p[0] for p in zip(*parts))
+    finite = jnp.isfinite(record).all((1, 2)) & jnp.isfinite(states).all((1, 2))
+    return Shots(
+        record=record,
+        time=sequence.time,
+        stage=sequence.stage_index,
+        omega_m=omega[:, 0],
+        omega_s=omega[:, 1],
+        states=states,
+        status=jnp.where(finite, 0, OVERFLOWED),
+        backend="scan",
+        method=method,
+        resolution=resolution,
+    )
+
+
+def _check_run(
+    sequence: Sequence,
+    detector: Detector,
+    n_shots: int,
+    backend: str,
+    first_shot: int,
+    block_shots: int,
+) -> None:
+    for name, value, least in (
+        ("n_shots", n_shots, 1),
+        ("block_shots", block_shots, 1),
+        ("first_shot", first_shot, 0),
+    ):
+        if not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"{name}: wanted an integer of at least {least}, got {value!r}")
+    if first_shot + n_shots > 2**32:
+        raise ValueError(f"n_shots: wanted shot indices below 2^32, got {first_shot + n_shots}")
+    if backend not in ("auto", "scan"):
+        raise ValueError(
+            f"backend: wanted 'auto' or 'scan', got {backend!r}"
+            + ("; no fused kernel is built into this version" if backend == "fused" else "")
+        )
+    if detector.sample_interval != sequence.sample_interval:
+        raise ValueError(
+            f"detector.sample_interval: wanted the sequence's {sequence.sample_interval:g} s, got "
+            f"{detector.sample_interval:g} s; make both with the same sample_interval"
+        )
+
+
+def _trajectory_dtype(dtype: Any) -> jnp.dtype:
+    wanted = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
+    if wanted not in (jnp.dtype("float32"), jnp.dtype("float64")):
+        raise ValueError(f"dtype: wanted float32 or float64, got {wanted}")
+    if wanted == jnp.dtype("float64") and not jax.config.jax_enable_x64:
+        raise ValueError(
+            "dtype: float64 needs jax.config.update('jax_enable_x64', True) before any array is made"
+        )
+    return wanted
+
+
+@functools.partial(jax.jit, static_argnames=("resolution", "dtype"))
+def _run_block(seed, params, sequence, detector, ids, resolution, dtype):
+    """Return records, stage-end states and frequencies of the shots with these indices."""
+    record, states, z = advance(seed, params, sequence, detector, ids, resolution, dtype)
+    rest = jnp.stack([jnp.asarray(params.omega_m), jnp.asarray(params.omega_s)])
+    omega = rest[:, None] + sigmas(params)[:, None] * z
+    return jnp.transpose(record, (2, 0, 1)), jnp.transpose(states, (2, 0, 1)), omega.T
+
+
+def advance(
+    seed: Array,
+    params: Params,
+    sequence: Sequence,
+    detector: Detector,
+    ids: Array,
+    resolution: Resolution,
+    dtype: Any,
+    weights: Float[Array, "filters samples quadratures"] | None = None,
+) -> tuple[Array, Array, Array]:
+    """Advance shots through every stage: the one loop of the engine, pure and differentiable.
+
+    Returns the record (samples, quadratures, shots), or with weights the filters' outputs
+    sum_t weights_t y_t (filters, shots) so that no record is kept; the states at the ends of the
+    stages (stages, 6, shots); and the shots' standard normal frequency offsets (2, shots).
+    """
+    z = normals(seed, FREQUENCY, jnp.uint32(0), ids, 2, jnp.result_type(float))
+    jitter = interpolation_weights(z, resolution.jitter_nodes)
+    spread = jnp.sqrt(jnp.diagonal(initial_covariance(params))).astype(dtype)
+    x = spread[:, None] * normals(seed, INITIAL, jnp.uint32(0), ids, N_STATE, dtype)
+    outputs, states, first = [], [], 0
+    total = None if weights is None else jnp.zeros((weights.shape[0], ids.shape[0]), dtype)
+    for stage in sequence.stages:
+        steps = jnp.arange(first, first + stage.n_samples, dtype=jnp.uint32)
+        part = None if weights is None else weights[:, first : first + stage.n_samples]
+        x, total, record = _stage(
+            seed, params, stage, detector, ids, resolution, jitter, x, total, steps, part
+        )
+        outputs.append(record)
+        states.append(x)
+        first += stage.n_samples
+    result = jnp.concatenate(outputs) if total is None else total
+    return result, jnp.stack(states), z
+
+
+def _stage(seed, params, stage: Stage, detector, ids, resolution, jitter, x, total, steps, weights):
+    """Advance one stage by a scan over its samples; a ramp has a Step of its own for each."""
+    dt, dtype = detector.sample_interval, x.dtype
+    gains = quadrature_gains(params, stage.controls, detector)
+    noise = jnp.asarray(noise_variance(detector), jnp.result_type(float))
+    n_normals = N_STATE + gains.shape[0]
+    nodes = node_transitions(params, stage, dt, resolution)
+    still: Step | None = None
+    if not stage.controls.is_ramp:
+        still = make_step(*at_offsets(nodes, jitter), gains, noise, dt, dtype)
+
+    def body(carry, inputs):
+        x, total = carry
+        index, node, weight = inputs
+        step = still
+        if step is None:
+            step = make_step(*at_offsets(node, jitter), gains, noise, dt, dtype)
+        xi = normals(seed, PROCESS, index, ids, n_normals, dtype)
+        x, y = apply(step, x, xi)
+        if total is None:
+            return (x, None), y
+        for k in range(y.shape[0]):
+            total = total + weight[:, k, None].astype(dtype) * y[k]
+        return (x, total), None
+
+    per_sample: Leaf = None if weights is None else jnp.swapaxes(weights, 0, 1)
+    xs = (steps, nodes if still is None else None, per_sample)
+    (x, total), record = jax.lax.scan(body, (x, total), xs)
+    return x, total, record
