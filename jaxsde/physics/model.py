@@ -23,7 +23,7 @@ def stage_omega_m(params: Params, controls: Controls, at: Leaf = 0.0) -> Leaf:
     return controls.omega_m
 
 
-def _matrix(rows: list[list[Leaf]]) -> Float[Array, "n n"]:
+def _matrix(rows: list[list[Leaf]]) -> Float[Array, "rows columns"]:
     dtype = jnp.result_type(float)
     return jnp.stack([jnp.stack([jnp.asarray(v, dtype) for v in row]) for row in rows])
 

@@ -152,9 +152,10 @@ def check_sequence(sequence: Sequence) -> None:
     """Raise ValueError for a sequence that cannot be run; tracers pass unexamined."""
     if not sequence.stages:
         raise ValueError("sequence.stages: wanted at least one stage, got none")
-    if not sequence.sample_interval > 0:
+    dt = sequence.sample_interval
+    if not (math.isfinite(dt) and dt > 0):
         raise ValueError(
-            f"sequence.sample_interval: wanted a positive time in s, got {sequence.sample_interval}"
+            f"sequence.sample_interval: wanted a positive time in s, got {dt}"
         )
     for stage in sequence.stages:
         if not (isinstance(stage.n_samples, int) and stage.n_samples >= 1):
@@ -174,11 +175,17 @@ def check_sequence(sequence: Sequence) -> None:
         _check(stage.name, "n_bath", controls.n_bath, lower=0.0)
         for end in ends:
             _check(stage.name, "omega_m", end, lower=0.0)
+            if end is not None and is_concrete(end) and not np.all(np.asarray(end) > 0):
+                raise ValueError(
+                    f"stage {stage.name!r}: omega_m: wanted a positive number (rad/s), got {end}"
+                )
 
 
 def _check(stage: str, field: str, value: Leaf, lower: float = -math.inf) -> None:
     if value is None or not is_concrete(value):
         return
-    if not np.all(np.isfinite(np.asarray(value))) or np.any(np.asarray(value) < lower):
-        wanted = "a finite number" if lower == -math.inf else "a finite number, zero or more"
-        raise ValueError(f"stage {stage!r}: {field}: wanted {wanted}, got {value}")
+    array = np.asarray(value)
+    number = array.dtype.kind in "fiu" and array.ndim == 0 and np.isfinite(array)
+    if not number or array < lower:
+        wanted = "one finite number" + ("" if lower == -math.inf else ", zero or more")
+        raise ValueError(f"stage {stage!r}: {field}: wanted {wanted}, got {value!r}")

@@ -1,0 +1,161 @@
+"""Mean squared displacement: <D^2>_cyc(t) from heterodyne records (S11), and its expectation."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxsde.analysis.filters import (
+    band_pass,
+    filter_matrix,
+    low_pass,
+    sosfiltfilt,
+    undo_box_average,
+)
+from jaxsde.engine.covariance import displacement_covariance
+from jaxsde.engine.detect import Detector, noise_variance, quadrature_gains
+from jaxsde.engine.plan import Resolution, choose_resolution
+from jaxsde.physics.params import Params
+from jaxsde.physics.sequence import Sequence
+
+BAND = (85e3, 150e3)  # Hz, S11
+CYCLE_AVERAGE = 120e3  # Hz, S11
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeanSquaredDisplacement:
+    """Hold <D^2>_cyc(t) of an ensemble.
+
+    time: s.  mean, stderr: (rad/s)^2.  each: of every shot.  noise_bias: what was subtracted for
+    shot noise, from the noise bandwidth of the filters really applied.
+    """
+
+    time: Float[np.ndarray, "samples"]
+    mean: Float[Array, "samples"]
+    stderr: Float[Array, "samples"]
+    each: Float[Array, "shots samples"]
+    noise_bias: Float[Array, "samples"]
+
+
+def mean_squared_displacement(
+    record: Float[Array, "shots samples quadratures"],
+    params: Params,
+    sequence: Sequence,
+    detector: Detector,
+    *,
+    band: tuple[float, float] = BAND,
+    cycle_average: float = CYCLE_AVERAGE,
+) -> MeanSquaredDisplacement:
+    """Recover <D^2>_cyc from I and Q (S11): band-pass, square, add, average over cycles.
+
+    Each quadrature is divided by its stage's gain A, band-passed without phase, squared; the sum
+    is low-passed, and the shot noise that passes the same filters is subtracted. (The printed
+    S_SN f_BW/A^2 is half of it; the exact noise bandwidth of these filters is used instead.)
+    Averaging over samples is undone to first order.  Within some 15 us of a change of the probe
+    the filters mix what lies on both sides.
+
+    band, cycle_average: Hz.  Raises ValueError if a band does not fit the sample interval, or
+    the record is not as long as the sequence.
+    """
+    if record.ndim != 3 or record.shape[1:] != (sequence.n_samples, len(detector.quadratures)):
+        raise ValueError(
+            f"record: wanted shape (shots, {sequence.n_samples}, {len(detector.quadratures)}) for "
+            f"this sequence and detector, got {record.shape}"
+        )
+    dt = sequence.sample_interval
+    sos = band_pass(band, dt), low_pass(cycle_average, dt)
+    matrices = _matrices(sequence, *sos)
+    each, bias = _displacement(
+        record, params, sequence, detector, matrices, _hashable(sos[0]), _hashable(sos[1])
+    )
+    n = record.shape[0]
+    spread = jnp.std(each, axis=0, ddof=1) if n > 1 else jnp.full(each.shape[1], jnp.nan)
+    return MeanSquaredDisplacement(
+        time=sequence.time,
+        mean=each.mean(axis=0),
+        stderr=spread / np.sqrt(n),
+        each=each,
+        noise_bias=bias,
+    )
+
+
+# Coefficients as nested tuples hash by value, so that a compiled function can be keyed by them.
+_Sections = tuple[tuple[float, ...], ...]
+
+
+def _hashable(sos: np.ndarray) -> _Sections:
+    return tuple(tuple(float(c) for c in row) for row in sos)
+
+
+def _matrices(sequence: Sequence, band: np.ndarray, cycle: np.ndarray) -> tuple[Array, Array]:
+    """Return the matrices of the band-pass, box average undone, and of the cycle average."""
+    n = sequence.n_samples
+    undo = np.asarray(undo_box_average(jnp.eye(n)))
+    return jnp.asarray(filter_matrix(band, n) @ undo.T), jnp.asarray(filter_matrix(cycle, n))
+
+
+def _inverse_gains(
+    params: Params, sequence: Sequence, detector: Detector
+) -> tuple[Array, Array]:
+    """Return (direction / A, direction) of each sample, both (samples, quadratures).
+
+    direction = (cos phi_q, sin phi_q); a dark stage, which holds no signal, has zeros in both.
+    """
+    scaled, directions = [], []
+    for stage in sequence.stages:
+        gains = quadrature_gains(params, stage.controls, detector)
+        norm = jnp.sqrt(jnp.sum(gains**2))
+        dark = norm == 0
+        inverse = jnp.where(dark, 0.0, 1 / jnp.where(dark, 1.0, norm))
+        shape = (stage.n_samples, gains.shape[0])
+        scaled.append(jnp.broadcast_to(inverse, shape))
+        directions.append(jnp.broadcast_to(gains * inverse, shape))
+    return jnp.concatenate(scaled), jnp.concatenate(directions)
+
+
+@functools.partial(jax.jit, static_argnums=(5, 6))
+def _displacement(record, params, sequence, detector, matrices, band, cycle):
+    inverse, _ = _inverse_gains(params, sequence, detector)
+    signal = undo_box_average(jnp.moveaxis(record * inverse, -1, 0))
+    power = jnp.sum(sosfiltfilt(np.asarray(band), signal) ** 2, axis=0)
+    each = sosfiltfilt(np.asarray(cycle), power)
+    f, average = matrices
+    white = noise_variance(detector) * inverse**2
+    bias = average @ jnp.sum(f**2 @ white, axis=1)
+    return each - bias, bias
+
+
+def expected_displacement(
+    params: Params,
+    sequence: Sequence,
+    detector: Detector,
+    *,
+    band: tuple[float, float] = BAND,
+    cycle_average: float = CYCLE_AVERAGE,
+    resolution: Resolution | None = None,
+) -> Float[Array, "samples"]:
+    """Return the exact expectation of mean_squared_displacement, filters and jitter included.
+
+    The diagonal of F R F^T for each quadrature, R the covariance of the box-averaged D, then the
+    cycle average.  resolution: needed under a JAX transformation; else chosen.
+    """
+    resolution = choose_resolution(params, sequence) if resolution is None else resolution
+    dt = sequence.sample_interval
+    matrices = _matrices(sequence, band_pass(band, dt), low_pass(cycle_average, dt))
+    r, _ = displacement_covariance(params, sequence, resolution)
+    return _filtered_power(r, params, sequence, detector, matrices)
+
+
+@jax.jit
+def _filtered_power(r, params, sequence, detector, matrices):
+    _, direction = _inverse_gains(params, sequence, detector)
+    f, average = matrices
+    power = jnp.zeros(sequence.n_samples)
+    for k in range(direction.shape[1]):
+        seen = f * direction[:, k]
+        power = power + jnp.sum((seen @ r) * seen, axis=1)
+    return average @ power

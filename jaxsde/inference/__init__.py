@@ -1,0 +1,1 @@
+"""Estimates and records turned into parameters with errors."""

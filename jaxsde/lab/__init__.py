@@ -1,0 +1,1 @@
+"""Experiment files, result folders, pictures and commands: the only floor that does I/O."""

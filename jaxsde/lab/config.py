@@ -1,0 +1,216 @@
+"""Experiment files: TOML with explicit units -> Experiment -> TOML again."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from jaxsde.engine.detect import Detector, shot_noise_density
+from jaxsde.lab import units
+from jaxsde.lab.checks import check_experiment
+from jaxsde.lab.schema import DetectorTable, ExperimentTable, read_tables
+from jaxsde.lab.spec import (
+    AnalysisSpec,
+    Experiment,
+    ExperimentError,
+    GainScanSpec,
+    StageSpec,
+    build_sequence,
+)
+from jaxsde.physics.params import Params
+
+__all__ = [
+    "AnalysisSpec",
+    "Experiment",
+    "ExperimentError",
+    "GainScanSpec",
+    "StageSpec",
+    "build_sequence",
+    "check_experiment",
+    "dump_experiment",
+    "load_experiment",
+    "parse_experiment",
+]
+
+
+def load_experiment(path: str | Path) -> Experiment:
+    """Return the experiment that the TOML file at path describes.
+
+    Raises ExperimentError, in one line that begins with path, for anything wrong with it.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ExperimentError(f"{path}: no such file; wanted an experiment file (TOML)") from None
+    except IsADirectoryError:
+        raise ExperimentError(f"{path}: wanted an experiment file (TOML), got a folder") from None
+    except UnicodeDecodeError as error:
+        raise ExperimentError(
+            f"{path}: wanted UTF-8 text, got the byte 0x{error.object[error.start]:02x} at offset "
+            f"{error.start}: save the file as UTF-8"
+        ) from None
+    except OSError as error:
+        raise ExperimentError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse_experiment(text, str(path))
+
+
+def parse_experiment(text: str, name: str) -> Experiment:
+    """Return the experiment that a TOML text describes.
+
+    Raises ExperimentError, in one line that begins with name, for anything wrong with it.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        reason, _, place = str(error).rstrip(")").rpartition(" (at ")
+        raise ExperimentError(f"{name}: {place}: not valid TOML: {reason}") from None
+    try:
+        experiment = _experiment(read_tables(document), text)
+        check_experiment(experiment)
+    except ValueError as error:
+        raise ExperimentError(f"{name}: {error}") from None
+    return experiment
+
+
+def _experiment(file: ExperimentTable, text: str) -> Experiment:
+    analysis: dict[str, Any] = file.analysis.model_dump() | {"band": _pair(file.analysis.band)}
+    if file.analysis.fit_window is not None:
+        analysis["fit_window"] = _pair(file.analysis.fit_window)
+    scan = None
+    if file.gain_scan is not None:
+        scan = GainScanSpec(
+            delta=tuple(file.gain_scan.delta),
+            t_c=file.gain_scan.t_c,
+            fit_window=_pair(file.gain_scan.fit_window),
+            shots=file.gain_scan.shots,
+        )
+    return Experiment(
+        title=file.title,
+        params=Params(**file.params.model_dump()),
+        detector=_detector(file.detector),
+        stages=tuple(StageSpec(**stage.model_dump()) for stage in file.sequence.stages),
+        delta=file.sequence.delta,
+        **file.simulation.model_dump(),
+        analysis=AnalysisSpec(**analysis),
+        gain_scan=scan,
+        text=text,
+    )
+
+
+def _pair(values: list[float]) -> tuple[float, float]:
+    return values[0], values[1]
+
+
+def _detector(table: DetectorTable) -> Detector:
+    s_sn = table.S_SN
+    if s_sn is not None and not (table.lo_power is None and table.wavelength is None):
+        raise ValueError(
+            "detector.S_SN: given together with lo_power or wavelength, which also fix it: "
+            "keep one of the two"
+        )
+    if s_sn is None:
+        if table.lo_power is None or table.wavelength is None:
+            missing = "lo_power" if table.lo_power is None else "wavelength"
+            raise ValueError(
+                f"detector.{missing}: this key is missing; give lo_power and wavelength, "
+                "or S_SN alone such as '2.5e-22 W^2/Hz'"
+            )
+        for name, value in (("lo_power", table.lo_power), ("wavelength", table.wavelength)):
+            if not value > 0:
+                raise ValueError(f"detector.{name}: wanted a positive quantity, got {value}")
+        s_sn = shot_noise_density(table.lo_power, table.wavelength)
+    return Detector(
+        efficiency=table.efficiency,
+        sample_interval=table.sample_interval,
+        collection=table.collection,
+        S_SN=s_sn,
+        quadratures=tuple(table.quadratures),
+    )
+
+
+def dump_experiment(experiment: Experiment) -> str:
+    """Return the experiment as canonical TOML, which parses to an equal experiment."""
+    angular, duration = units.format_angular, units.format_duration
+    p, d, a = experiment.params, experiment.detector, experiment.analysis
+    tables = [
+        _table("", title=experiment.title),
+        _table(
+            "[params]",
+            **{name: angular(getattr(p, name)) for name in _ANGULAR_PARAMS},
+            B_s=units.format_rate(p.B_s),
+            **{name: float(getattr(p, name)) for name in _PLAIN_PARAMS},
+        ),
+        _table(
+            "[detector]",
+            efficiency=float(d.efficiency),
+            collection=float(d.collection),
+            sample_interval=duration(d.sample_interval),
+            S_SN=units.format_power_density(d.S_SN),
+            quadratures=list(d.quadratures),
+        ),
+        _table("[sequence]", delta=None if experiment.delta is None else angular(experiment.delta)),
+        *[_dump_stage(stage) for stage in experiment.stages],
+        _table(
+            "[simulation]",
+            **{name: getattr(experiment, name) for name in _SIMULATION},
+        ),
+        _table(
+            "[analysis]",
+            pulse=a.pulse,
+            ringdown=a.ringdown,
+            band=[units.format_frequency(f) for f in a.band],
+            cycle_average=units.format_frequency(a.cycle_average),
+            fit_window=None if a.fit_window is None else [duration(t) for t in a.fit_window],
+            filter_start=duration(a.filter_start),
+            filter_length=None if a.filter_length is None else duration(a.filter_length),
+        ),
+    ]
+    if experiment.gain_scan is not None:
+        scan = experiment.gain_scan
+        tables.append(
+            _table(
+                "[gain_scan]",
+                delta=[angular(delta) for delta in scan.delta],
+                t_c=duration(scan.t_c),
+                fit_window=[duration(t) for t in scan.fit_window],
+                shots=scan.shots,
+            )
+        )
+    return "\n".join(tables)
+
+
+_ANGULAR_PARAMS = "omega_m omega_s kappa g_m g_s g_sm gamma_m sigma_m sigma_s".split()
+_PLAIN_PARAMS = ("n_bath", "epsilon", "n_m0", "n_s0")
+_SIMULATION = ("shots", "seed", "method", "substeps", "dtype")
+
+
+def _dump_stage(stage: StageSpec) -> str:
+    def trap(end: float | str) -> str:
+        return end if isinstance(end, str) else units.format_angular(end)
+
+    pair = stage.omega_m
+    return _table(
+        "[[sequence.stages]]",
+        name=stage.name,
+        duration=units.format_duration(stage.duration),
+        nbar=float(stage.nbar),
+        delta_pc=units.format_angular(stage.delta_pc),
+        omega_m=[trap(end) for end in pair] if isinstance(pair, tuple) else trap(pair),
+        B_s=None if stage.B_s is None else units.format_rate(stage.B_s),
+        n_bath=None if stage.n_bath is None else float(stage.n_bath),
+    )
+
+
+def _table(header: str, **entries: object) -> str:
+    """Return a TOML table; entries that are None are left out."""
+    lines = [f"{key} = {_toml(value)}" for key, value in entries.items() if value is not None]
+    return "\n".join([header, *lines] if header else lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, str):
+        # TOML's basic strings are JSON's, but for DEL.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)
