@@ -98,9 +98,7 @@ def _matrices(sequence: Sequence, band: np.ndarray, cycle: np.ndarray) -> tuple[
     return jnp.asarray(filter_matrix(band, n) @ undo.T), jnp.asarray(filter_matrix(cycle, n))
 
 
-def _inverse_gains(
-    params: Params, sequence: Sequence, detector: Detector
-) -> tuple[Array, Array]:
+def _inverse_gains(params: Params, sequence: Sequence, detector: Detector) -> tuple[Array, Array]:
     """Return (direction / A, direction) of each sample, both (samples, quadratures).
 
     direction = (cos phi_q, sin phi_q); a dark stage, which holds no signal, has zeros in both.
@@ -120,7 +118,7 @@ def _inverse_gains(
 @functools.partial(jax.jit, static_argnums=(5, 6))
 def _displacement(record, params, sequence, detector, matrices, band, cycle):
     inverse, _ = _inverse_gains(params, sequence, detector)
-    signal = undo_box_average(jnp.moveaxis(record * inverse, -1, 0))
+    signal = undo_box_average(jnp.moveaxis(record * inverse[None], -1, 0))
     power = jnp.sum(sosfiltfilt(np.asarray(band), signal) ** 2, axis=0)
     each = sosfiltfilt(np.asarray(cycle), power)
     f, average = matrices
@@ -156,6 +154,6 @@ def _filtered_power(r, params, sequence, detector, matrices):
     f, average = matrices
     power = jnp.zeros(sequence.n_samples)
     for k in range(direction.shape[1]):
-        seen = f * direction[:, k]
+        seen = f * direction[None, :, k]
         power = power + jnp.sum((seen @ r) * seen, axis=1)
     return average @ power

@@ -19,7 +19,8 @@ def band_pass(band: tuple[float, float], sample_interval: float, order: int = 4)
             f"band: wanted 0 < low < high < {nyquist:g} Hz, half the sampling rate, "
             f"got ({low:g}, {high:g}) Hz"
         )
-    return scipy.signal.butter(order, band, "bandpass", fs=1 / sample_interval, output="sos")
+    rate = 1 / sample_interval
+    return np.asarray(scipy.signal.butter(order, band, "bandpass", fs=rate, output="sos"))
 
 
 def low_pass(cutoff: float, sample_interval: float, order: int = 2) -> np.ndarray:
@@ -33,7 +34,8 @@ def low_pass(cutoff: float, sample_interval: float, order: int = 2) -> np.ndarra
             f"cycle_average: wanted a frequency above 0 and below {nyquist:g} Hz, half the "
             f"sampling rate, got {cutoff:g} Hz"
         )
-    return scipy.signal.butter(order, cutoff, "lowpass", fs=1 / sample_interval, output="sos")
+    rate = 1 / sample_interval
+    return np.asarray(scipy.signal.butter(order, cutoff, "lowpass", fs=rate, output="sos"))
 
 
 def sosfilt(
@@ -63,7 +65,9 @@ def padding_length(sos: np.ndarray) -> int:
     return 3 * (2 * len(sos) + 1 - trailing)
 
 
-def sosfiltfilt(sos: np.ndarray, x: Float[Array, "*batch samples"]) -> Float[Array, "*batch samples"]:
+def sosfiltfilt(
+    sos: np.ndarray, x: Float[Array, "*batch samples"]
+) -> Float[Array, "*batch samples"]:
     """Filter forwards and backwards, with no phase, as scipy.signal.sosfiltfilt (odd padding).
 
     Raises ValueError if a record is no longer than the padding.

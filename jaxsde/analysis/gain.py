@@ -163,16 +163,14 @@ def _cut(trace: MeanSquaredDisplacement, start: float, stop: float):
     return trace.time[inside], mean, sigma, each
 
 
-def _errors(
-    jacobian: np.ndarray, held: np.ndarray, deviations: list[np.ndarray]
-) -> np.ndarray:
+def _errors(jacobian: np.ndarray, held: np.ndarray, deviations: list[np.ndarray]) -> np.ndarray:
     """Return standard errors from each shot's influence; traces are independent ensembles.
 
     held: unknowns that sit on their bound; they have no error of this kind.
     """
-    pull = np.zeros(jacobian.T.shape)
+    pull = np.zeros_like(jacobian.T)
     pull[~held] = np.linalg.pinv(jacobian[:, ~held])
-    variance, first = np.zeros(pull.shape[0]), 0
+    variance, first = np.zeros(len(pull)), 0
     for each in deviations:
         shots, width = each.shape
         moved = each @ pull[:, first : first + width].T

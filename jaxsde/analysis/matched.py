@@ -59,7 +59,7 @@ def matched_filter(
     """
     span = sequence.span(stage)
     length = span.stop - span.start
-    stop = length if stop is None else stop
+    stop = stop if stop is not None else length
     if not 0 <= start < stop <= length:
         raise ValueError(
             f"filter window: wanted 0 <= start < stop <= {length}, the samples of stage "
@@ -73,10 +73,12 @@ def matched_filter(
     index = [s.name for s in sequence.stages].index(stage)
     controls = sequence.stages[index].controls
     if controls.is_ramp:
-        raise ValueError(f"stage {stage!r}: omega_m: wanted a constant for matched filters, got a ramp")
+        raise ValueError(
+            f"stage {stage!r}: omega_m: wanted a constant for matched filters, got a ramp"
+        )
     gains = quadrature_gains(params, controls, detector)
     rest = params.omega_m if controls.omega_m is None else controls.omega_m
-    t = (jnp.arange(length) + 0.5) * sequence.sample_interval
+    t = jnp.asarray((np.arange(length) + 0.5) * sequence.sample_interval)
     re_m, im_m = average_response(rest, 1.0, params.gamma_m, params.sigma_m, t)
     re_s, im_s = average_response(params.omega_s, params.epsilon, 0.0, params.sigma_s, t)
     shapes = jnp.stack([re_m, -im_m, re_s, -im_s]) * sequence.sample_interval
@@ -85,7 +87,7 @@ def matched_filter(
     for w in range(windows):
         inside[w, edges[w] : edges[w + 1]] = 1.0
     cut = (shapes[None] * inside[:, None]).reshape(4 * windows, length)
-    projected = cut[..., None] * (gains / jnp.sum(gains**2))
+    projected = cut[..., None] * (gains / jnp.sum(gains**2))[None, None]
     weights = jnp.zeros((4 * windows, sequence.n_samples, gains.shape[0]))
     base = ("Z_m", "P_m", "Z_s", "P_s")
     names = base if windows == 1 else tuple(f"{n}[{w}]" for w in range(windows) for n in base)

@@ -111,7 +111,9 @@ def estimate_moments(
     """
     q = apply_filters(record, bank)
     if q.shape[1] != 4:
-        raise ValueError(f"bank: wanted one window of 4 filters, got {q.shape[1]} filters; windows=1")
+        raise ValueError(
+            f"bank: wanted one window of 4 filters, got {q.shape[1]} filters; windows=1"
+        )
     if q.shape[0] < 2:
         raise ValueError(f"record: wanted at least 2 shots for an error, got {q.shape[0]}")
     resolution = choose_resolution(params, sequence) if resolution is None else resolution
@@ -135,9 +137,7 @@ def estimate_moments(
 def _mixing_and_bias(params, sequence, detector, bank, resolution, nodes):
     """Return the (10, 10) map from C to <q q^T> and the bias, both as upper triangles."""
     z, w = gauss_hermite(nodes)
-    h, noise = filter_response(
-        params, sequence, detector, bank.weights, bank.stage, z, resolution
-    )
+    h, noise = filter_response(params, sequence, detector, bank.weights, bank.stage, z, resolution)
     p = state_at(params, sequence, bank.stage, z, resolution)
     mean = jnp.einsum("k,kij->ij", w, p)[:4, :4]
     beyond = p.at[:, :4, :4].add(-mean)

@@ -29,19 +29,22 @@ from jaxsde.physics.sequence import Sequence, Stage
 NODES = (15, 9)
 
 
-def gauss_hermite(nodes: tuple[int, int] = NODES) -> tuple[np.ndarray, np.ndarray]:
+def gauss_hermite(nodes: tuple[int, int] = NODES) -> tuple[Array, Array]:
     """Return standardised offsets (2, k) and weights (k,) of the two independent normals."""
     z_m, w_m = np.polynomial.hermite_e.hermegauss(nodes[0])
     z_s, w_s = np.polynomial.hermite_e.hermegauss(nodes[1])
     z = np.stack(np.meshgrid(z_m, z_s, indexing="ij")).reshape(2, -1)
     w = np.outer(w_m, w_s).reshape(-1)
-    return z, w / w.sum()
+    return jnp.asarray(z), jnp.asarray(w / w.sum())
 
 
 def stage_transition(
     params: Params, stage: Stage, z: Array, dt: float, resolution: Resolution
 ) -> Transition:
-    """Return a stage's Transitions at standardised offsets z (2, k): (k, z, z), or (samples, k, ...)."""
+    """Return a stage's Transitions at standardised offsets z (2, k), without units.
+
+    Leading axes (k,), or (samples, k) for a ramp.
+    """
     weights = interpolation_weights(jnp.asarray(z), resolution.jitter_nodes)
     table = node_transitions(params, stage, dt, resolution)
 

@@ -39,14 +39,14 @@ class Detector:
     sample_interval: float = dataclasses.field(default=0.5e-6, metadata=dict(static=True))
     collection: Leaf = 0.5
     S_SN: Leaf = S_SN_KOHLER2018
-    quadratures: tuple[str, ...] = dataclasses.field(
-        default=("I", "Q"), metadata=dict(static=True)
-    )
+    quadratures: tuple[str, ...] = dataclasses.field(default=("I", "Q"), metadata=dict(static=True))
 
     @staticmethod
     def ideal(sample_interval: float = 0.5e-6) -> "Detector":
         """Return a detector that adds nothing: its record is D (rad/s), averaged per sample."""
-        return Detector(efficiency=1.0, sample_interval=sample_interval, S_SN=0.0, quadratures=("D",))
+        return Detector(
+            efficiency=1.0, sample_interval=sample_interval, S_SN=0.0, quadratures=("D",)
+        )
 
     @property
     def unit(self) -> str:

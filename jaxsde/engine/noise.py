@@ -36,9 +36,7 @@ def threefry4x32(key: Words, counter: Words, rounds: int = ROUNDS) -> Words:
             x3, x1 = _rotate(x3, left) ^ x0, _rotate(x1, right) ^ x2
         if r % 4 == 3:
             i = r // 4 + 1
-            x0, x1, x2, x3 = (
-                x + k[(i + j) % 5] for j, x in enumerate((x0, x1, x2, x3))
-            )
+            x0, x1, x2, x3 = (x + k[(i + j) % 5] for j, x in enumerate((x0, x1, x2, x3)))
             x3 = x3 + jnp.uint32(i)
     return x0, x1, x2, x3
 
@@ -79,7 +77,7 @@ def normals(
 
 
 def _box_muller(a: Array, b: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
-    """r = sqrt(-2 ln u), u = (a + 1/2)/2^32;  z = r (cos, sin)(2 pi b/2^32)."""
+    """Return z = r (cos, sin)(2 pi b/2^32), r = sqrt(-2 ln u), u = (a + 1/2)/2^32."""
     scale = 2.0**-32
     u = a.astype(dtype) * scale + scale / 2
     # 1 - u to full precision where u is near 1, so that small radii are right in float32 too.
@@ -94,7 +92,7 @@ def _box_muller(a: Array, b: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
 
 
 def _log(u: Array, deficit: Array) -> Array:
-    """ln u for 2^-33 <= u <= 1:  u = m 2^e,  ln m = 2 artanh s,  s = (m - 1)/(m + 1).
+    """Return ln u for 2^-33 <= u <= 1:  u = m 2^e,  ln m = 2 artanh s,  s = (m - 1)/(m + 1).
 
     deficit: 1 - u, which is 1 - m where e = 0.
     """

@@ -8,6 +8,7 @@ the slow, obvious twin: it evaluates any list of offsets directly.
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -116,7 +117,7 @@ def transitions(
         coupling = augment(coupling_drift(p, controls), jnp.zeros_like(row))
         rates = diffusion(p, controls)
         d = augment(rates, jnp.zeros_like(row))
-        options = dict(method=resolution.method, doublings=resolution.doublings)
+        options: dict[str, Any] = dict(method=resolution.method, doublings=resolution.doublings)
         if not controls.is_ramp:
             free = augment(free_drift(p, controls), row)
             return constant_transition(
@@ -157,13 +158,11 @@ def chebyshev_nodes(count: int) -> np.ndarray:
     return Z_MAX * np.cos(np.pi * (np.arange(count) + 0.5) / count)
 
 
-def node_transitions(
-    params: Params, stage: Stage, dt: float, resolution: Resolution
-) -> Transition:
+def node_transitions(params: Params, stage: Stage, dt: float, resolution: Resolution) -> Transition:
     """Return a stage's Transitions on the tensor grid of Chebyshev nodes of both offsets."""
     u = chebyshev_nodes(resolution.jitter_nodes)
     grid = jnp.asarray(np.stack(np.meshgrid(u, u, indexing="ij"), axis=-1).reshape(-1, 2))
-    return transitions(params, stage, grid * sigmas(params), dt, resolution)
+    return transitions(params, stage, grid * sigmas(params)[None], dt, resolution)
 
 
 def interpolation_weights(z: Float[Array, "2 shots"], count: int) -> Float[Array, "nodes shots"]:
@@ -184,14 +183,12 @@ def interpolate(
     table: Float[Array, "nodes i j"], weights: Float[Array, "nodes shots"]
 ) -> Float[Array, "i j shots"]:
     """Return sum_k weights_k table_k with shots on the minor axis, summed in a fixed order."""
-    total = table[0][..., None] * weights[0]
+    total = table[0][..., None] * weights[None, None, 0]
     for k in range(1, table.shape[0]):
-        total = total + table[k][..., None] * weights[k]
+        total = total + table[k][..., None] * weights[None, None, k]
     return total
 
 
-def at_offsets(
-    nodes: Transition, weights: Float[Array, "nodes shots"]
-) -> tuple[Leaf, Leaf]:
+def at_offsets(nodes: Transition, weights: Float[Array, "nodes shots"]) -> tuple[Leaf, Leaf]:
     """Return (A, Q) of one interval interpolated to the shots, each (z, z, shots)."""
     return interpolate(nodes.A, weights), interpolate(nodes.Q, weights)

@@ -80,14 +80,10 @@ def compose(first: Transition, second: Transition) -> Transition:
 
 def repeat(step: Transition, count: int) -> Transition:
     """Return count applications of step, by binary powers: the same law as stepping count times."""
-    power, result = step, None
-    while True:
-        if count % 2:
-            result = power if result is None else compose(result, power)
-        count //= 2
-        if not count:
-            return result
-        power = compose(power, power)
+    if count == 1:
+        return step
+    half = repeat(compose(step, step), count // 2)
+    return compose(half, step) if count % 2 else half
 
 
 def sample_transition(

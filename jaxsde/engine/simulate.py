@@ -97,7 +97,7 @@ def simulate(
         if on_block is not None:
             jax.block_until_ready(part)
             on_block(min(start + block, n_shots))
-    record, states, omega = (jnp.concatenate(p) if len(p) > 1 else p[0] for p in zip(*parts))
+    record, states, omega = jax.tree.map(_join, *parts)
     finite = jnp.isfinite(record).all((1, 2)) & jnp.isfinite(states).all((1, 2))
     return Shots(
         record=record,
@@ -111,6 +111,10 @@ def simulate(
         method=method,
         resolution=resolution,
     )
+
+
+def _join(*blocks: Array) -> Array:
+    return blocks[0] if len(blocks) == 1 else jnp.concatenate(blocks)
 
 
 def _check_run(
@@ -146,9 +150,10 @@ def _trajectory_dtype(dtype: Any) -> jnp.dtype:
     wanted = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
     if wanted not in (jnp.dtype("float32"), jnp.dtype("float64")):
         raise ValueError(f"dtype: wanted float32 or float64, got {wanted}")
-    if wanted == jnp.dtype("float64") and not jax.config.jax_enable_x64:
+    if wanted == jnp.dtype("float64") and jnp.result_type(float) != wanted:
         raise ValueError(
-            "dtype: float64 needs jax.config.update('jax_enable_x64', True) before any array is made"
+            "dtype: float64 needs jax.config.update('jax_enable_x64', True) before any array "
+            "is made"
         )
     return wanted
 
@@ -219,7 +224,7 @@ def _stage(seed, params, stage: Stage, detector, ids, resolution, jitter, x, tot
         if total is None:
             return (x, None), y
         for k in range(y.shape[0]):
-            total = total + weight[:, k, None].astype(dtype) * y[k]
+            total = total + weight[:, k, None].astype(dtype) * y[None, k]
         return (x, total), None
 
     per_sample: Leaf = None if weights is None else jnp.swapaxes(weights, 0, 1)

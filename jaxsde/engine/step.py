@@ -40,9 +40,9 @@ class Transition:
 
 def matvec(matrix: Array, vector: Array) -> Array:
     """Return matrix @ vector for (i, j, *batch) and (j, *batch), summed in a fixed order."""
-    total = matrix[:, 0] * vector[0]
+    total = matrix[:, 0] * vector[None, 0]
     for j in range(1, matrix.shape[1]):
-        total = total + matrix[:, j] * vector[j]
+        total = total + matrix[:, j] * vector[None, j]
     return total
 
 
@@ -66,11 +66,13 @@ def psd_cholesky(q: Float[Array, "n n *batch"]) -> Float[Array, "n n *batch"]:
     for j in range(n):
         rest = q[:, j]
         for done in columns:
-            rest = rest - done * done[j]
+            rest = rest - done * done[None, j]
         live = rest[j] > tolerance * q[j, j]
         root = jnp.sqrt(jnp.where(live, rest[j], 1.0))
-        column = jnp.where(live, rest / root, 0.0)
-        columns.append(jnp.where((jnp.arange(n) >= j).reshape(-1, *[1] * (q.ndim - 2)), column, 0.0))
+        column = jnp.where(live[None], rest / root[None], 0.0)
+        columns.append(
+            jnp.where((jnp.arange(n) >= j).reshape(-1, *[1] * (q.ndim - 2)), column, 0.0)
+        )
     return jnp.stack(columns, axis=1)
 
 
@@ -91,7 +93,7 @@ def output_maps(
     c = u[:, None] * a[n, :n][None]
     cross = q[:n, n][:, None] * u[None]
     floor = noise * jnp.eye(u.shape[0], dtype=q.dtype).reshape(*(u.shape[0],) * 2, *tail)
-    outputs = u[:, None] * u[None] * q[n, n] + floor
+    outputs = u[:, None] * u[None] * q[None, None, n, n] + floor
     top = jnp.concatenate([q[:n, :n], cross], axis=1)
     bottom = jnp.concatenate([jnp.swapaxes(cross, 0, 1), outputs], axis=1)
     return a[:n, :n], c, jnp.concatenate([top, bottom], axis=0)

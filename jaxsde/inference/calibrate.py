@@ -82,7 +82,7 @@ def calibrate(
     key: Array | None = None,
     n_simulated: int | None = None,
     stage: str = "ringdown",
-    windows: int = 2,
+    windows: int = 3,
     max_steps: int = 60,
     tolerance: float = 0.01,
     on_step: Callable[[int, float], None] | None = None,
@@ -178,9 +178,7 @@ def _simulated(u, seed, ids, params, sequence, detector, bank: FilterBank, free,
     def of(u):
         p = with_free(params, free, u)
         dtype = jnp.result_type(float)
-        q, _, _ = advance(
-            seed, p, sequence, detector, ids, resolution, dtype, weights=bank.weights
-        )
+        q, _, _ = advance(seed, p, sequence, detector, ids, resolution, dtype, weights=bank.weights)
         s = q @ q.T / ids.shape[0]
         return s, (s, q)
 
@@ -252,7 +250,9 @@ def _descend(model, q, free, max_steps, tolerance, on_step):
         if decrement < tolerance or damping < 1e-3:
             break
         update, state = optimiser.update(jnp.asarray(step * damping), state)
-        trial = _evaluate(model, np.asarray(optax.apply_updates(jnp.asarray(point.u), update)), s_data)
+        trial = _evaluate(
+            model, np.asarray(optax.apply_updates(jnp.asarray(point.u), update)), s_data
+        )
         if trial.loss < point.loss:
             point, damping = trial, min(1.0, 2 * damping)
             history.append((n * point.loss, point.u))
@@ -276,7 +276,9 @@ def _finish(model, fit, q, params, free, objective, n_simulated, tolerance) -> C
         return inverse @ meat @ inverse / len(outputs)
 
     data_cov = covariance_of(q)
-    mc_cov = np.zeros_like(data_cov) if model.outputs is None else covariance_of(model.outputs(point.u))
+    mc_cov = (
+        np.zeros_like(data_cov) if model.outputs is None else covariance_of(model.outputs(point.u))
+    )
     total = data_cov + mc_cov
     fitted = with_free(params, free, jnp.asarray(point.u))
     fitted = jax.tree.map(float, fitted)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 HBAR = 1.054571817e-34  # J s (CODATA 2018, exact)
 RB87_MASS = 1.443160648e-25  # kg
@@ -125,7 +126,7 @@ def _known(values: dict[str, Leaf], overrides: Mapping[str, Leaf]) -> dict[str, 
 
 def is_concrete(value: Leaf) -> bool:
     """Tell whether value is a number now, not a tracer of a JAX transformation."""
-    return not isinstance(value, jax.core.Tracer)
+    return not isinstance(value, Tracer)
 
 
 _POSITIVE = ("omega_m", "omega_s", "kappa")

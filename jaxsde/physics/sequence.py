@@ -143,7 +143,8 @@ def whole_samples(name: str, duration: float, sample_interval: float) -> int:
         near = " or ".join(f"{t * 1e6:g} us" for t in (below, above) if t > 0)
         raise ValueError(
             f"stage {name!r}: duration: wanted a whole number of samples of "
-            f"{sample_interval * 1e6:g} us, got {duration * 1e6:g} us ({count:g} samples); use {near}"
+            f"{sample_interval * 1e6:g} us, got {duration * 1e6:g} us ({count:g} samples); "
+            f"use {near}"
         )
     return nearest
 
@@ -154,9 +155,7 @@ def check_sequence(sequence: Sequence) -> None:
         raise ValueError("sequence.stages: wanted at least one stage, got none")
     dt = sequence.sample_interval
     if not (math.isfinite(dt) and dt > 0):
-        raise ValueError(
-            f"sequence.sample_interval: wanted a positive time in s, got {dt}"
-        )
+        raise ValueError(f"sequence.sample_interval: wanted a positive time in s, got {dt}")
     for stage in sequence.stages:
         if not (isinstance(stage.n_samples, int) and stage.n_samples >= 1):
             raise ValueError(

@@ -1,0 +1,99 @@
+"""Beat: <D^2>(t) of the free evolution of an estimated two-mode state (Fig. 4c)."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxsde.analysis.moments import COLUMNS, ROWS, occupations, pair_correlation
+from jaxsde.engine.covariance import NODES, gauss_hermite, stage_transition, state_at
+from jaxsde.engine.plan import Resolution, choose_resolution
+from jaxsde.physics.model import measured
+from jaxsde.physics.params import Params
+from jaxsde.physics.sequence import Sequence
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BeatMap:
+    """Hold the linear map from C at the start of a stage to <D^2> at its samples' ends.
+
+    <D^2>(t) = weights(t) . upper triangle of C + noise(t), (rad/s)^2.  time: s.
+    """
+
+    time: Float[np.ndarray, "samples"]
+    weights: Float[Array, "samples 10"]
+    noise: Float[Array, "samples"]
+
+
+def beat_map(
+    params: Params,
+    sequence: Sequence,
+    stage: str,
+    *,
+    resolution: Resolution | None = None,
+    nodes: tuple[int, int] = NODES,
+) -> BeatMap:
+    """Return the map from C to the expected <D^2>(t) in a stage that stands still.
+
+    With c_t = d A^t for given frequencies, <D^2> = E[c_t P c_t^T] + E[noise], E over jitter;
+    thermal noise, back-action and diffusion enter through the noise.
+    """
+    resolution = choose_resolution(params, sequence) if resolution is None else resolution
+    span = sequence.span(stage)
+    index = [s.name for s in sequence.stages].index(stage)
+    if sequence.stages[index].controls.is_ramp:
+        raise ValueError(f"stage {stage!r}: omega_m: wanted a constant for free evolution, got a ramp")
+    weights, noise = _beat(params, sequence, index, resolution, nodes)
+    time = (np.arange(span.start, span.stop) + 1) * sequence.sample_interval
+    return BeatMap(time=time, weights=weights, noise=noise)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _beat(params, sequence, index, resolution, nodes):
+    z, w = gauss_hermite(nodes)
+    stage = sequence.stages[index]
+    step = stage_transition(params, stage, z, sequence.sample_interval, resolution)
+    a, q = step.A[:, :-1, :-1], step.Q[:, :-1, :-1]
+    row = measured(params)
+    # The cavity's own state at the start is not part of C: it comes from theory.
+    start = state_at(params, sequence, index, z, resolution).at[:, :4, :4].set(0.0)
+
+    def body(carry, _):
+        c, p = carry
+        c, p = jnp.einsum("ki,kij->kj", c, a), a @ p @ jnp.swapaxes(a, 1, 2) + q
+        x = c[:, :4]
+        outer = jnp.einsum("k,ki,kj->ij", w, x, x)
+        doubled = outer[ROWS, COLUMNS] * np.where(ROWS == COLUMNS, 1.0, 2.0)
+        return (c, p), (doubled, jnp.einsum("k,i,kij,j->", w, row, p, row))
+
+    c = jnp.broadcast_to(row, (z.shape[1], row.shape[0]))
+    _, (weights, noise) = jax.lax.scan(body, (c, start), None, length=stage.n_samples)
+    return weights, noise
+
+
+def beat(
+    beat_map: BeatMap, c: Float[Array, "4 4"], c_cov: Float[Array, "10 10"]
+) -> tuple[Float[Array, "samples"], Float[Array, "samples"]]:
+    """Return <D^2>(t) of an estimated C and its standard error, (rad/s)^2."""
+    mean = beat_map.weights @ c[ROWS, COLUMNS] + beat_map.noise
+    variance = jnp.einsum("ti,ij,tj->t", beat_map.weights, c_cov, beat_map.weights)
+    return mean, jnp.sqrt(jnp.maximum(variance, 0.0))
+
+
+def maximally_correlated(c: Float[Array, "4 4"]) -> Float[Array, "4 4"]:
+    """Return the state with the occupations and pair phase of C and the largest |<a b>|.
+
+    |<a b>|^2 <= min(n_m (n_s + 1), n_s (n_m + 1)), the bound that uncertainty sets.
+    """
+    n_m, n_s = (jnp.maximum(n, 0.0) for n in occupations(c))
+    ab = pair_correlation(c)
+    size = jnp.sqrt(jnp.minimum(n_m * (n_s + 1), n_s * (n_m + 1)))
+    phase = jnp.where(jnp.abs(ab) > 0, ab / jnp.abs(jnp.where(ab == 0, 1.0, ab)), 1.0)
+    re, im = 2 * size * phase.real, 2 * size * phase.imag
+    cross = jnp.stack([jnp.stack([re, im]), jnp.stack([im, -re])])
+    m, s = (2 * n_m + 1) * jnp.eye(2), (2 * n_s + 1) * jnp.eye(2)
+    return jnp.block([[m, cross], [cross.T, s]])

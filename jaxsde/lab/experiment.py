@@ -1,0 +1,375 @@
+"""The main job, in the order of its parts: simulate, recover <D^2>, fit the gain, estimate C."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.signal
+
+from jaxsde.analysis.displacement import (
+    MeanSquaredDisplacement,
+    expected_displacement,
+    mean_squared_displacement,
+)
+from jaxsde.analysis.gain import GainFit, fit_gain
+from jaxsde.analysis.matched import FilterBank, matched_filter
+from jaxsde.analysis.moments import Moments, estimate_moments, true_moments
+from jaxsde.analysis.reconstruct import beat, beat_map, maximally_correlated
+from jaxsde.engine.simulate import Shots, simulate
+from jaxsde.lab.spec import Experiment, ExperimentError, build_sequence
+from jaxsde.physics.params import TWO_PI
+from jaxsde.physics.sequence import Sequence
+from jaxsde.physics.theory import instability_gain
+
+# Called as progress(task, done, total); total is shots for "simulate", parts for "analyse".
+Progress = Callable[[str, int, int], None]
+
+# Streams of random numbers: one per ensemble, so that none shares a draw with another.
+MAIN, REFERENCE, SCAN = 0, 1, 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """Hold one ensemble: what was run, its shots, and <D^2> with its exact expectation."""
+
+    sequence: Sequence
+    shots: Shots
+    displacement: MeanSquaredDisplacement
+    expected: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GainScan:
+    """Hold G_+ against delta (Fig. 3c): fit, theory at those deltas, and theory on a fine grid.
+
+    delta, fine_delta: rad/s; theory, fine_theory: steady-state gains, 1/s; displacement,
+    time: traces and their axis from the start of the pulse, (deltas, samples) and s.
+    """
+
+    delta: np.ndarray
+    fit: GainFit
+    theory: np.ndarray
+    fine_delta: np.ndarray
+    fine_theory: np.ndarray
+    time: np.ndarray
+    displacement: np.ndarray
+    stderr: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Beat:
+    """Hold <D^2> in the ringdown from the estimated C, as Fig. 4c: value, error, bounds, time."""
+
+    time: np.ndarray
+    mean: np.ndarray
+    stderr: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Results:
+    """Hold everything that one run of an experiment yields.
+
+    gain_theory: steady-state G_+ of the pulse; gain_expected: the same fit applied to the exact
+    <D^2>, which holds what filters and transients do to it, 1/s.  C_theory: exact C.
+    """
+
+    experiment: Experiment
+    main: Ensemble
+    reference: Ensemble | None
+    gain: GainFit | None
+    gain_theory: float | None
+    gain_expected: float | None
+    bank: FilterBank
+    moments: Moments
+    C_theory: np.ndarray
+    beat: Beat
+    scan: GainScan | None
+
+
+def run_experiment(experiment: Experiment, progress: Progress | None = None) -> Results:
+    """Simulate an experiment and analyse its records; the whole chain, in order.
+
+    Raises ExperimentError where the shots do not fit in memory or are not finite.
+    """
+    tell = progress or (lambda task, done, total: None)
+    check_memory(experiment)
+    key = jax.random.key(experiment.seed)
+    total, done = _total_shots(experiment), 0
+
+    def simulated(name: int, sequence: Sequence, shots: int) -> Shots:
+        nonlocal done
+        before = done
+        out = simulate(
+            jax.random.fold_in(key, name),
+            experiment.params,
+            sequence,
+            experiment.detector,
+            shots,
+            method=experiment.method,
+            substeps=experiment.substeps,
+            dtype=jnp.dtype(experiment.dtype),
+            on_block=lambda count: tell("simulate", before + count, total),
+        )
+        done += shots
+        _check_finite(out, sequence, experiment)
+        return out
+
+    sequence = build_sequence(experiment)
+    shots = simulated(MAIN, sequence, experiment.shots)
+    reference = None
+    if has_reference(experiment):
+        calm = build_sequence(experiment, coupled=False)
+        reference = calm, simulated(REFERENCE, calm, experiment.shots)
+    scan = [
+        (delta, s, simulated(SCAN + i, s, experiment.gain_scan.shots))
+        for i, (delta, s) in enumerate(scan_sequences(experiment))
+        if experiment.gain_scan is not None
+    ]
+    return analyse(experiment, sequence, shots, reference, scan, tell)
+
+
+def analyse(
+    experiment: Experiment,
+    sequence: Sequence,
+    shots: Shots,
+    reference: tuple[Sequence, Shots] | None,
+    scan: list[tuple[float, Sequence, Shots]],
+    tell: Progress,
+) -> Results:
+    """Analyse shots: <D^2> (S11), the gain (S12), the matched filters (S13-S16), the beat."""
+    parts = iter(range(1, 7))
+
+    def step():
+        tell("analyse", next(parts), 6)
+
+    main = ensemble(experiment, sequence, shots)
+    step()
+    calm = None if reference is None else ensemble(experiment, *reference)
+    step()
+    gain, gain_theory, gain_expected = fit_pulse(experiment, main)
+    step()
+    bank = ringdown_filters(experiment, sequence)
+    moments = estimate_moments(
+        shots.record, bank, experiment.params, sequence, experiment.detector
+    )
+    c_theory = np.asarray(true_moments(experiment.params, sequence, bank.stage))
+    step()
+    reconstructed = reconstruct(experiment, sequence, moments)
+    step()
+    gains = fit_scan(experiment, scan) if scan else None
+    step()
+    return Results(
+        experiment=experiment,
+        main=main,
+        reference=calm,
+        gain=gain,
+        gain_theory=gain_theory,
+        gain_expected=gain_expected,
+        bank=bank,
+        moments=moments,
+        C_theory=c_theory,
+        beat=reconstructed,
+        scan=gains,
+    )
+
+
+def has_reference(experiment: Experiment) -> bool:
+    """Tell whether a reference without coupling can be made: there is a pulse, after a stage."""
+    return experiment.analysis.pulse not in (None, experiment.stages[0].name)
+
+
+def scan_sequences(experiment: Experiment) -> list[tuple[float, Sequence]]:
+    """Return (delta, sequence) of the gain scan; stages after the pulse are cut to 40 us.
+
+    Nothing after the pulse enters the fit but the filters' reach, which 40 us covers.
+    """
+    spec = experiment.gain_scan
+    if spec is None:
+        return []
+    out = []
+    for delta in spec.delta:
+        full = build_sequence(experiment, delta=delta, t_c=spec.t_c)
+        after = full.span(str(experiment.analysis.pulse)).stop
+        most = after + round(40e-6 / full.sample_interval)
+        stages, first = [], 0
+        for stage in full.stages:
+            # A ramp cannot be cut without changing its slope: it is kept whole.
+            n = stage.n_samples if stage.controls.is_ramp else min(stage.n_samples, most - first)
+            if first < most and n > 0:
+                stages.append(dataclasses.replace(stage, n_samples=n))
+            first += stage.n_samples
+        out.append((delta, dataclasses.replace(full, stages=tuple(stages))))
+    return out
+
+
+def ensemble(experiment: Experiment, sequence: Sequence, shots: Shots) -> Ensemble:
+    """Return <D^2>_cyc of shots (S11) beside its exact expectation."""
+    options = dict(
+        band=experiment.analysis.band, cycle_average=experiment.analysis.cycle_average
+    )
+    p, d = experiment.params, experiment.detector
+    return Ensemble(
+        sequence=sequence,
+        shots=shots,
+        displacement=mean_squared_displacement(shots.record, p, sequence, d, **options),
+        expected=np.asarray(expected_displacement(p, sequence, d, **options)),
+    )
+
+
+def pulse_start(experiment: Experiment, sequence: Sequence) -> float:
+    """Return when the pulse starts, s."""
+    return sequence.span(str(experiment.analysis.pulse)).start * sequence.sample_interval
+
+
+def fit_pulse(experiment: Experiment, main: Ensemble):
+    """Return (fit, steady-state gain, fit of the exact <D^2>) of the pulse, or three Nones."""
+    window = experiment.analysis.fit_window
+    if experiment.analysis.pulse is None or window is None:
+        return None, None, None
+    origin = pulse_start(experiment, main.sequence)
+    where = dict(start=origin + window[0], stop=origin + window[1], origin=origin)
+    exact = dataclasses.replace(main.displacement, mean=jnp.asarray(main.expected))
+    stage = next(s for s in main.sequence.stages if s.name == experiment.analysis.pulse)
+    return (
+        fit_gain([main.displacement], **where),
+        float(instability_gain(experiment.params, stage.controls)),
+        float(fit_gain([exact], **where).gain[0]),
+    )
+
+
+def ringdown_filters(experiment: Experiment, sequence: Sequence) -> FilterBank:
+    """Return the matched filters of the experiment's ringdown."""
+    spec, dt = experiment.analysis, sequence.sample_interval
+    span = sequence.span(spec.ringdown)
+    start = round(spec.filter_start / dt)
+    stop = span.stop - span.start
+    if spec.filter_length is not None:
+        stop = start + round(spec.filter_length / dt)
+    return matched_filter(
+        experiment.params,
+        sequence,
+        experiment.detector,
+        stage=spec.ringdown,
+        start=start,
+        stop=stop,
+    )
+
+
+def reconstruct(experiment: Experiment, sequence: Sequence, moments: Moments) -> Beat:
+    """Return the beat of the estimated C, and 1-sigma bounds of a maximally correlated state."""
+    evolution = beat_map(experiment.params, sequence, experiment.analysis.ringdown)
+    mean, stderr = beat(evolution, moments.C, moments.C_cov)
+    extreme, spread = beat(evolution, maximally_correlated(moments.C), moments.C_cov)
+    return Beat(
+        time=evolution.time,
+        mean=np.asarray(mean),
+        stderr=np.asarray(stderr),
+        lower=np.asarray(extreme - spread),
+        upper=np.asarray(extreme + spread),
+    )
+
+
+def fit_scan(experiment: Experiment, scan: list[tuple[float, Sequence, Shots]]) -> GainScan:
+    """Return the joint fit of S12 over the scan, with a common D_0 (Figs. 3b and 3c)."""
+    spec, p = experiment.gain_scan, experiment.params
+    if spec is None:
+        raise ExperimentError("gain_scan: wanted this section to fit a scan, got none")
+    traces = [
+        mean_squared_displacement(
+            shots.record,
+            p,
+            sequence,
+            experiment.detector,
+            band=experiment.analysis.band,
+            cycle_average=experiment.analysis.cycle_average,
+        )
+        for _, sequence, shots in scan
+    ]
+    origin = pulse_start(experiment, scan[0][1])
+    start, stop = (origin + t for t in spec.fit_window)
+    delta = np.array([d for d, *_ in scan])
+    fine = np.linspace(min(delta.min(), -TWO_PI * 2e4), max(delta.max(), TWO_PI * 2e4), 241)
+    return GainScan(
+        delta=delta,
+        fit=fit_gain(traces, start=start, stop=stop, origin=origin),
+        theory=pulse_gain(experiment, delta),
+        fine_delta=fine,
+        fine_theory=pulse_gain(experiment, fine),
+        time=traces[0].time - origin,
+        displacement=np.stack([np.asarray(t.mean) for t in traces]),
+        stderr=np.stack([np.asarray(t.stderr) for t in traces]),
+    )
+
+
+def pulse_gain(experiment: Experiment, delta: np.ndarray) -> np.ndarray:
+    """Return the steady-state gain of the pulse (1/s) at each delta (rad/s)."""
+    stages = build_sequence(experiment).stages
+    controls = next(s for s in stages if s.name == experiment.analysis.pulse).controls
+    p = experiment.params
+
+    def one(d):
+        return instability_gain(p, dataclasses.replace(controls, omega_m=p.omega_s + d))
+
+    return np.asarray(jax.jit(jax.vmap(one))(jnp.asarray(delta)))
+
+
+def spectrogram(ensemble: Ensemble, window: float = 40e-6):
+    """Return (time s, frequency Hz, power) of the total modulation, averaged over shots (Fig. 2a).
+
+    Power spectral density of I and Q added, one-sided, record unit^2/Hz; Hann windows.
+    """
+    dt = ensemble.sequence.sample_interval
+    n = min(max(8, round(window / dt)), ensemble.sequence.n_samples)
+    record = np.asarray(ensemble.shots.record, float)
+    f, t, s = scipy.signal.spectrogram(
+        record, fs=1 / dt, window="hann", nperseg=n, noverlap=n - max(1, n // 16), nfft=8 * n, axis=1
+    )
+    keep = f <= 250e3
+    return t, f[keep], s.mean(axis=0)[keep].sum(axis=1)
+
+
+def _total_shots(experiment: Experiment) -> int:
+    scan = experiment.gain_scan
+    extra = 0 if scan is None else scan.shots * len(scan.delta)
+    return experiment.shots * (2 if has_reference(experiment) else 1) + extra
+
+
+def check_memory(experiment: Experiment) -> None:
+    """Raise ExperimentError if the records of all shots would not fit in this machine's memory."""
+    samples = build_sequence(experiment).n_samples
+    quadratures = len(experiment.detector.quadratures)
+    # Records, their float64 copies in the filters, and <D^2> of every shot.
+    each = samples * (6 * quadratures + 4) * 8
+    needed = _total_shots(experiment) * each
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return  # this system does not tell
+    if needed > 0.8 * memory:
+        raise ExperimentError(
+            f"simulation.shots: wanted what fits in 80 % of this machine's "
+            f"{memory / 2**30:.1f} GiB, got {experiment.shots} shots of {samples} samples, which "
+            f"need {needed / 2**30:.1f} GiB; take at most "
+            f"{int(experiment.shots * 0.8 * memory / needed)} shots, or shorter stages"
+        )
+
+
+def _check_finite(shots: Shots, sequence: Sequence, experiment: Experiment) -> None:
+    bad = np.flatnonzero(np.asarray(shots.status))
+    if bad.size == 0:
+        return
+    finite = np.isfinite(np.asarray(shots.states)).all(axis=(0, 2))
+    stage = sequence.stages[int(np.argmin(finite))] if not finite.all() else sequence.stages[-1]
+    gain = float(instability_gain(experiment.params, stage.controls))
+    length = stage.n_samples * sequence.sample_interval
+    raise ExperimentError(
+        f"stage {stage.name!r}: {bad.size} of {shots.status.shape[0]} shots overflowed "
+        f"{shots.record.dtype} (first is shot {bad[0]}); its gain {gain:.3g} /s over {length:.3g} s "
+        f"grows D^2 by e^{gain * length:.0f}; shorten the stage or weaken the coupling"
+        + ("" if experiment.method == "exact" else ", or take more substeps")
+    )
