@@ -183,22 +183,45 @@ def threefry4x32(counter, key, rounds):
 def record_covariance(a, c, noise_x, noise_y, p0, n):
     """Return the covariance of the record y of n samples, shape (n * outputs, n * outputs).
 
-    x' = a x + noise_x xi and y = c x + noise_y xi, with the same white xi; y is written out as a
-    matrix acting on (x0, xi_0, ..., xi_n-1).
+    x' = a x + noise_x xi and y = c x + noise_y xi, with the same white xi.
     """
-    states, sources, outputs = len(a), noise_x.shape[1], len(c)
-    reach = np.zeros((states, states + n * sources))  # x_k as a combination of all causes
+    return sequence_record_covariance([(a, c, noise_x, noise_y)] * n, p0)
+
+
+def sequence_record_covariance(samples, p0):
+    """Return the same for samples that each have their own (a, c, noise_x, noise_y).
+
+    y is written out as a matrix acting on all causes (x0, xi_0, ..., xi_n-1).
+    """
+    states, sources = len(p0), samples[0][2].shape[1]
+    reach = np.zeros((states, states + len(samples) * sources))  # x_k as a combination of causes
     reach[:, :states] = np.linalg.cholesky(p0)
     rows = []
-    for k in range(n):
+    for k, (a, c, noise_x, noise_y) in enumerate(samples):
         here = slice(states + k * sources, states + (k + 1) * sources)
         y = c @ reach
         y[:, here] += noise_y
         rows.append(y)
         reach = a @ reach
         reach[:, here] += noise_x
-    big = np.array(rows).reshape(n * outputs, -1)
+    big = np.array(rows).reshape(len(samples) * len(rows[0]), -1)
     return big @ big.T
+
+
+def receiver_map(a, q, gains, noise, dt):
+    """Return (a, c, noise_x, noise_y) of a sample: y = gains s / dt + white noise of that variance.
+
+    a (n + 1, n), q (n + 1, n + 1): of (x, s), from interval_map.
+    """
+    n, k = a.shape[1], len(gains)
+    to_joint = np.zeros((n + k, n + 1))
+    to_joint[:n, :n], to_joint[n:, n] = np.eye(n), np.asarray(gains) / dt
+    joint = to_joint @ q @ to_joint.T
+    joint[n:, n:] += noise * np.eye(k)
+    unit = np.sqrt(np.maximum(np.diag(joint), 1e-300))  # so that no variable is lost to rounding
+    values, vectors = np.linalg.eigh(joint / np.outer(unit, unit))
+    root = unit[:, None] * vectors * np.sqrt(np.clip(values, 0, None))
+    return a[:n], to_joint[n:] @ a, root[:n], root[n:]
 
 
 def filter_moments(weights, record):

@@ -118,13 +118,13 @@ def _inverse_gains(params: Params, sequence: Sequence, detector: Detector) -> tu
 @functools.partial(jax.jit, static_argnums=(5, 6))
 def _displacement(record, params, sequence, detector, matrices, band, cycle):
     inverse, _ = _inverse_gains(params, sequence, detector)
-    signal = undo_box_average(jnp.moveaxis(record * inverse[None], -1, 0))
+    signal = undo_box_average(jnp.moveaxis(record.astype(inverse.dtype) * inverse[None], -1, 0))
     power = jnp.sum(sosfiltfilt(np.asarray(band), signal) ** 2, axis=0)
     each = sosfiltfilt(np.asarray(cycle), power)
     f, average = matrices
     white = noise_variance(detector) * inverse**2
     bias = average @ jnp.sum(f**2 @ white, axis=1)
-    return each - bias, bias
+    return each - bias[None], bias
 
 
 def expected_displacement(

@@ -82,7 +82,7 @@ def sosfiltfilt(
     steady = steady.reshape(*steady.shape, *[1] * (x.ndim - 1))
 
     def once(signal):
-        return sosfilt(sos, signal, steady * signal[..., 0])
+        return sosfilt(sos, signal, steady * signal[..., 0][None, None])
 
     there = once(wide)
     back = once(there[..., ::-1])[..., ::-1]

@@ -19,7 +19,8 @@ class GainFit:
     """Hold the fit of S12 to one or more traces that share D_0.
 
     gain: G_+, 1/s.  diffusion: growth rate of D^2, (rad/s)^2/s (S12's own B_s).  D_0: (rad/s)^2.
-    at_bound: where the diffusion sits on its bound 0, so that the errors hold it there.
+    at_bound: where the diffusion sits on its bound 0, so that the errors hold it there.  Gains
+        are bounded by 0 too, but keep their errors.
     *_stat: standard errors from the scatter of the shots.  gain_sys: half the range of G_+ over
     fit windows whose length is changed by +-10 %, as in the paper.
     chi2: weighted sum of squared residuals; neighbouring samples are correlated, so it has no
@@ -36,8 +37,8 @@ class GainFit:
     D_0_stat: float
     chi2: float
     n_points: int
-    start: float
-    stop: float
+    start: Vector
+    stop: Vector
     converged: bool
 
     @property
@@ -49,34 +50,55 @@ class GainFit:
 def growth(t: np.ndarray, d_0: float, gain: float, diffusion: float) -> np.ndarray:
     """Return D_fit = D_0 e^{G t} + (b/G)(e^{G t} - 1) (S12), also at G = 0; t in s."""
     x = gain * t
-    small = np.abs(x) < 1e-6
+    return d_0 * np.exp(x) + diffusion * t * _phi(x)[0]
+
+
+def _phi(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return phi(x) = (e^x - 1)/x and its derivative, by series near 0."""
+    small = np.abs(x) < 1e-4
     safe = np.where(small, 1.0, x)
-    ratio = np.where(small, 1 + x / 2, np.expm1(safe) / safe)
-    return d_0 * np.exp(x) + diffusion * t * ratio
+    phi = np.where(small, 1 + x / 2 + x**2 / 6, np.expm1(safe) / safe)
+    slope = np.where(small, 0.5 + x / 3 + x**2 / 8, (np.exp(safe) - phi) / safe)
+    return phi, slope
+
+
+def _growth_slopes(t: np.ndarray, d_0: float, gain: float, diffusion: float) -> np.ndarray:
+    """Return the derivatives of growth along D_0, G and b, shape (times, 3)."""
+    x = gain * t
+    phi, slope = _phi(x)
+    e = np.exp(x)
+    return np.stack([e, d_0 * t * e + diffusion * t**2 * slope, t * phi], axis=1)
 
 
 def fit_gain(
     traces: Series[MeanSquaredDisplacement],
     *,
-    start: float,
-    stop: float,
-    origin: float | None = None,
+    start: float | Series[float],
+    stop: float | Series[float],
+    origin: float | Series[float] | None = None,
 ) -> GainFit:
     """Fit S12 to traces with a common D_0 and each its own G_+ and diffusion.
 
     Least squares, weighted by each sample's standard error.  Neighbouring samples are strongly
     correlated, so the errors come from the scatter of whole shots: with W the weights and J the
     Jacobian, a shot moves the estimate by (J^T W J)^-1 J^T W (its trace - the mean).
-    start, stop: window in s on the traces' time axis.  origin: where t = 0 of S12 lies; start
-    unless given.  Raises ValueError for a window without enough samples or a single shot.
+    start, stop: window in s on the traces' time axis, one for all or one for each.
+    origin: where t = 0 of S12 lies; start unless given.
+    Raises ValueError for a window without enough samples or a single shot.
     """
-    if not traces:
+    n = len(traces)
+    if n == 0:
         raise ValueError("traces: wanted at least one MeanSquaredDisplacement, got none")
-    origin = start if origin is None else origin
-    best = _fit(traces, start, stop, origin)
-    length = stop - start
-    ends = [_window_end(traces, start, start + f * length) for f in (0.9, 1.1)]
-    varied = [_fit(traces, start, end, origin, best["x"])["x"] for end in ends]
+    first, final, zero = (
+        np.broadcast_to(np.asarray(v, float), (n,))
+        for v in (start, stop, start if origin is None else origin)
+    )
+    best = _fit(traces, first, final, zero)
+    last = np.array([float(trace.time[-1]) for trace in traces])
+    varied = [
+        _fit(traces, first, np.minimum(first + f * (final - first), last), zero, best["x"])["x"]
+        for f in (0.9, 1.1)
+    ]
     gains = np.stack([v[1::2] for v in (best["x"], *varied)])
     error = best["error"]
     return GainFit(
@@ -90,31 +112,27 @@ def fit_gain(
         D_0_stat=float(error[0]),
         chi2=best["chi2"],
         n_points=best["n_points"],
-        start=start,
-        stop=stop,
+        start=first,
+        stop=final,
         converged=best["converged"],
     )
 
 
-def _window_end(traces: Series[MeanSquaredDisplacement], start: float, end: float) -> float:
-    """Return end, or the last sample's time where the record stops before it."""
-    return min(end, min(float(trace.time[-1]) for trace in traces))
-
-
 def _fit(
     traces: Series[MeanSquaredDisplacement],
-    start: float,
-    stop: float,
-    origin: float,
+    start: Vector,
+    stop: Vector,
+    origin: Vector,
     guess: np.ndarray | None = None,
 ) -> dict:
     """Return the minimum, its errors and its chi2; x = (D_0, G_1, b_1, G_2, b_2, ...)."""
-    cut = [_cut(trace, start, stop) for trace in traces]
-    times = [t - origin for t, *_ in cut]
-    # Scaled unknowns: D_0 and b in units of the first trace's mean, G in units of 1/window.
+    cut = [_cut(trace, a, b) for trace, a, b in zip(traces, start, stop, strict=True)]
+    times = [t - o for (t, *_), o in zip(cut, origin, strict=True)]
+    # Scaled unknowns: D_0 and b in units of the traces' mean, G in units of 1/window.
     unit = max(float(np.mean([mean.mean() for _, mean, _, _ in cut])), 1e-300)
-    rate = 1 / (stop - start)
+    rate = 1 / float(np.mean(stop - start))
     scale = np.array([unit] + [rate, unit * rate] * len(cut))
+    edges = np.cumsum([0] + [len(t) for t in times])
 
     def residuals(x):
         x = x * scale
@@ -125,18 +143,34 @@ def _fit(
             ]
         )
 
+    def jacobian(x):
+        x = x * scale
+        j = np.zeros((edges[-1], x.size))
+        for i, (t, (_, _, sigma, _)) in enumerate(zip(times, cut, strict=True)):
+            slopes = _growth_slopes(t, x[0], x[1 + 2 * i], x[2 + 2 * i]) / sigma[:, None]
+            j[edges[i] : edges[i + 1], [0, 1 + 2 * i, 2 + 2 * i]] = slopes
+        return j * scale
+
+    # Powers are not negative, nor is the gain of an amplified mode; without these bounds a trace
+    # that does not grow is fitted by a decay of any speed.
+    lower = np.zeros(scale.size)
     if guess is None:
         starts = [np.array([0.3] + [g, 0.3] * len(cut)) for g in (0.5, 2.0, 4.0)]
     else:
         starts = [guess / scale]
-    # D_0 and the diffusions are powers, so not negative; a gain may have either sign.
-    lower = np.array([0.0] + [-np.inf, 0.0] * len(cut))
     fits = [
-        scipy.optimize.least_squares(residuals, np.maximum(s, lower + 1e-9), bounds=(lower, np.inf))
+        scipy.optimize.least_squares(
+            residuals,
+            np.maximum(s, 1e-9),
+            jac=jacobian,  # pyright: ignore[reportArgumentType]  (the stubs know only strings)
+            bounds=(lower, np.inf),
+        )
         for s in starts
     ]
     best = min(fits, key=lambda fit: fit.cost)
     held = best.active_mask != 0
+    # A gain at its bound still gets the error it would have inside.
+    held[1::2] = False
     return dict(
         x=best.x * scale,
         error=_errors(best.jac, held, [each / sigma for _, _, sigma, each in cut]) * scale,

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxsde.engine.detect import Detector, quadrature_gains
-from jaxsde.physics.params import Leaf, Params
+from jaxsde.physics.params import Leaf, Params, is_concrete
 from jaxsde.physics.sequence import Sequence
 
 
@@ -59,15 +59,15 @@ def matched_filter(
     """
     span = sequence.span(stage)
     length = span.stop - span.start
-    stop = stop if stop is not None else length
-    if not 0 <= start < stop <= length:
+    end: int = length if stop is None else stop
+    if not 0 <= start < end <= length:
         raise ValueError(
             f"filter window: wanted 0 <= start < stop <= {length}, the samples of stage "
-            f"{stage!r}, got start {start}, stop {stop}; shorten the window"
+            f"{stage!r}, got start {start}, stop {end}; shorten the window"
         )
-    if not 1 <= windows <= (stop - start) // 4:
+    if not 1 <= windows <= (end - start) // 4:
         raise ValueError(
-            f"windows: wanted from 1 to {(stop - start) // 4} for {stop - start} samples, "
+            f"windows: wanted from 1 to {(end - start) // 4} for {end - start} samples, "
             f"got {windows}"
         )
     index = [s.name for s in sequence.stages].index(stage)
@@ -76,13 +76,18 @@ def matched_filter(
         raise ValueError(
             f"stage {stage!r}: omega_m: wanted a constant for matched filters, got a ramp"
         )
+    if is_concrete(controls.nbar) and not np.all(np.asarray(controls.nbar) > 0):
+        raise ValueError(
+            f"stage {stage!r}: nbar: wanted light to measure with, a positive number, "
+            f"got {controls.nbar}"
+        )
     gains = quadrature_gains(params, controls, detector)
     rest = params.omega_m if controls.omega_m is None else controls.omega_m
     t = jnp.asarray((np.arange(length) + 0.5) * sequence.sample_interval)
     re_m, im_m = average_response(rest, 1.0, params.gamma_m, params.sigma_m, t)
     re_s, im_s = average_response(params.omega_s, params.epsilon, 0.0, params.sigma_s, t)
     shapes = jnp.stack([re_m, -im_m, re_s, -im_s]) * sequence.sample_interval
-    edges = np.linspace(start, stop, windows + 1).round().astype(int)
+    edges = np.linspace(start, end, windows + 1).round().astype(int)
     inside = np.zeros((windows, length))
     for w in range(windows):
         inside[w, edges[w] : edges[w + 1]] = 1.0
@@ -106,5 +111,4 @@ def apply_filters(
             f"record: wanted (shots, {bank.weights.shape[1]}, {bank.weights.shape[2]}) for these "
             f"filters, got {record.shape}"
         )
-    dtype = jnp.promote_types(record.dtype, bank.weights.dtype)
-    return jnp.einsum("ntk,ptk->np", record.astype(dtype), bank.weights.astype(dtype))
+    return jnp.einsum("ntk,ptk->np", record.astype(bank.weights.dtype), bank.weights)

@@ -4,7 +4,6 @@ Two oscillators are given by C, the 4 x 4 symmetrised covariance of X = (Z_m, P_
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -47,12 +46,12 @@ def occupations(c: Float[Array, "*batch 4 4"]) -> tuple[Array, Array]:
 
 def pair_correlation(c: Float[Array, "*batch 4 4"]) -> Complex[Array, "*batch"]:
     """Return <a b> = (<Z_m Z_s> - <P_m P_s> + i <Z_m P_s> + i <P_m Z_s>)/4 of C."""
-    return ((c[..., 0, 2] - c[..., 1, 3]) + 1j * (c[..., 0, 3] + c[..., 1, 2])) / 4
+    return jax.lax.complex(c[..., 0, 2] - c[..., 1, 3], c[..., 0, 3] + c[..., 1, 2]) / 4
 
 
 def exchange_correlation(c: Float[Array, "*batch 4 4"]) -> Complex[Array, "*batch"]:
     """Return <a^dag b> = (<Z_m Z_s> + <P_m P_s> + i <Z_m P_s> - i <P_m Z_s>)/4 of C."""
-    return ((c[..., 0, 2] + c[..., 1, 3]) + 1j * (c[..., 0, 3] - c[..., 1, 2])) / 4
+    return jax.lax.complex(c[..., 0, 2] + c[..., 1, 3], c[..., 0, 3] - c[..., 1, 2]) / 4
 
 
 def _quantities(upper: Float[Array, "10"]) -> Float[Array, "6"]:
@@ -133,10 +132,10 @@ def estimate_moments(
     )
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5))
 def _mixing_and_bias(params, sequence, detector, bank, resolution, nodes):
     """Return the (10, 10) map from C to <q q^T> and the bias, both as upper triangles."""
     z, w = gauss_hermite(nodes)
+    z = jnp.asarray(z)
     h, noise = filter_response(params, sequence, detector, bank.weights, bank.stage, z, resolution)
     p = state_at(params, sequence, bank.stage, z, resolution)
     mean = jnp.einsum("k,kij->ij", w, p)[:4, :4]
@@ -146,7 +145,7 @@ def _mixing_and_bias(params, sequence, detector, bank, resolution, nodes):
     # q_i q_j responds to C_kl as E[x_ik x_jl], symmetrised for k != l.
     full = jnp.einsum("n,nik,njl->ijkl", w, x, x)[ROWS, COLUMNS]
     mixing = full[:, ROWS, COLUMNS] + full[:, COLUMNS, ROWS]
-    return mixing * np.where(ROWS == COLUMNS, 0.5, 1.0), bias[ROWS, COLUMNS]
+    return mixing * np.where(ROWS == COLUMNS, 0.5, 1.0)[None], bias[ROWS, COLUMNS]
 
 
 def true_moments(
@@ -159,11 +158,6 @@ def true_moments(
 ) -> Float[Array, "4 4"]:
     """Return the exact C when stage number `stage` begins, averaged over jitter."""
     resolution = choose_resolution(params, sequence) if resolution is None else resolution
-    return _true_moments(params, sequence, stage, resolution, nodes)
-
-
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _true_moments(params, sequence, stage, resolution, nodes):
     z, w = gauss_hermite(nodes)
-    p = state_at(params, sequence, stage, z, resolution)
+    p = state_at(params, sequence, stage, jnp.asarray(z), resolution)
     return jnp.einsum("k,kij->ij", w, p)[:4, :4]

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from jaxsde.analysis.moments import COLUMNS, ROWS, occupations, pair_correlation
 from jaxsde.engine.covariance import NODES, gauss_hermite, stage_transition, state_at
 from jaxsde.engine.plan import Resolution, choose_resolution
+from jaxsde.engine.step import Transition
 from jaxsde.physics.model import measured
 from jaxsde.physics.params import Params
 from jaxsde.physics.sequence import Sequence
@@ -46,21 +47,22 @@ def beat_map(
     span = sequence.span(stage)
     index = [s.name for s in sequence.stages].index(stage)
     if sequence.stages[index].controls.is_ramp:
-        raise ValueError(f"stage {stage!r}: omega_m: wanted a constant for free evolution, got a ramp")
-    weights, noise = _beat(params, sequence, index, resolution, nodes)
+        raise ValueError(
+            f"stage {stage!r}: omega_m: wanted a constant for free evolution, got a ramp"
+        )
+    z, w = gauss_hermite(nodes)
+    z = jnp.asarray(z)
+    step = stage_transition(params, sequence.stages[index], z, sequence.sample_interval, resolution)
+    # The cavity's own state at the start is not part of C: it comes from theory.
+    start = state_at(params, sequence, index, z, resolution).at[:, :4, :4].set(0.0)
+    weights, noise = _beat(start, step, jnp.asarray(w), measured(params), span.stop - span.start)
     time = (np.arange(span.start, span.stop) + 1) * sequence.sample_interval
     return BeatMap(time=time, weights=weights, noise=noise)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _beat(params, sequence, index, resolution, nodes):
-    z, w = gauss_hermite(nodes)
-    stage = sequence.stages[index]
-    step = stage_transition(params, stage, z, sequence.sample_interval, resolution)
+@functools.partial(jax.jit, static_argnums=(4,))
+def _beat(start: Array, step: Transition, w: Array, row: Array, n: int) -> tuple[Array, Array]:
     a, q = step.A[:, :-1, :-1], step.Q[:, :-1, :-1]
-    row = measured(params)
-    # The cavity's own state at the start is not part of C: it comes from theory.
-    start = state_at(params, sequence, index, z, resolution).at[:, :4, :4].set(0.0)
 
     def body(carry, _):
         c, p = carry
@@ -70,8 +72,8 @@ def _beat(params, sequence, index, resolution, nodes):
         doubled = outer[ROWS, COLUMNS] * np.where(ROWS == COLUMNS, 1.0, 2.0)
         return (c, p), (doubled, jnp.einsum("k,i,kij,j->", w, row, p, row))
 
-    c = jnp.broadcast_to(row, (z.shape[1], row.shape[0]))
-    _, (weights, noise) = jax.lax.scan(body, (c, start), None, length=stage.n_samples)
+    c = jnp.broadcast_to(row, (start.shape[0], row.shape[0]))
+    _, (weights, noise) = jax.lax.scan(body, (c, start), None, length=n)
     return weights, noise
 
 

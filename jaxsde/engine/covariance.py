@@ -46,13 +46,16 @@ def stage_transition(
     Leading axes (k,), or (samples, k) for a ramp.
     """
     weights = interpolation_weights(jnp.asarray(z), resolution.jitter_nodes)
-    table = node_transitions(params, stage, dt, resolution)
+    return _at_nodes(node_transitions(params, stage, dt, resolution), weights)
 
+
+@jax.jit
+def _at_nodes(table: Transition, weights: Array) -> Transition:
     def at(nodes: Transition) -> Transition:
         a, q = at_offsets(nodes, weights)
         return Transition(A=jnp.moveaxis(a, -1, 0), Q=jnp.moveaxis(q, -1, 0))
 
-    return jax.lax.map(at, table) if stage.controls.is_ramp else at(table)
+    return jax.lax.map(at, table) if table.A.ndim == 4 else at(table)
 
 
 def conditional_covariance(
@@ -63,13 +66,18 @@ def conditional_covariance(
     p = jnp.broadcast_to(initial_covariance(params), (z.shape[1], 6, 6))
     ends = []
     for stage in sequence.stages:
-        step = _states(stage_transition(params, stage, z, dt, resolution))
-        if stage.controls.is_ramp:
-            p = jax.lax.scan(lambda p, s: (_advance(s, p), None), p, step)[0]
-        else:
-            p = _advance(repeat(step, stage.n_samples), p)
+        p = _stage_end(p, stage_transition(params, stage, z, dt, resolution), stage.n_samples)
         ends.append(p)
     return jnp.stack(ends, axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=(2,))
+def _stage_end(p: Array, step: Transition, n: int) -> Array:
+    """Return the covariance after n samples of a stage."""
+    step = _states(step)
+    if step.A.ndim == 4:
+        return jax.lax.scan(lambda p, s: (_advance(s, p), None), p, step)[0]
+    return _advance(repeat(step, n), p)
 
 
 def covariance(
@@ -85,12 +93,8 @@ def covariance(
     resolution: needed under a JAX transformation; else chosen.  nodes: of the quadrature.
     """
     resolution = choose_resolution(params, sequence) if resolution is None else resolution
-    return _covariance(params, sequence, resolution, nodes)
-
-
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _covariance(params, sequence, resolution, nodes):
     z, w = gauss_hermite(nodes)
+    z = jnp.asarray(z)
     return jnp.einsum("k,ksij->sij", w, conditional_covariance(params, sequence, z, resolution))
 
 
@@ -127,27 +131,34 @@ def filter_response(
         part = jnp.moveaxis(weights[:, last - stage.n_samples : last], 1, 0)
         last -= stage.n_samples
         gains = quadrature_gains(params, stage.controls, detector)
-
-        def maps(step: Transition, gains=gains):
-            a, q = jnp.moveaxis(step.A, 0, -1), jnp.moveaxis(step.Q, 0, -1)
-            return tuple(jnp.moveaxis(m, -1, 0) for m in output_maps(a, q, gains, floor, dt))
-
         step = stage_transition(params, stage, z, dt, resolution)
-        still = None if stage.controls.is_ramp else maps(step)
-
-        def body(carry, inputs, still=still, maps=maps):
-            adjoint, noise = carry
-            weight, moving = inputs
-            a, c, joint = maps(moving) if still is None else still
-            m = jnp.broadcast_to(weight.T, (k, *weight.T.shape))
-            g = jnp.concatenate([adjoint, m], axis=1)
-            noise = noise + jnp.swapaxes(g, 1, 2) @ (joint @ g)
-            adjoint = jnp.swapaxes(a, 1, 2) @ adjoint + jnp.swapaxes(c, 1, 2) @ m
-            return (adjoint, noise), None
-
-        moving = step if still is None else None
-        (adjoint, noise), _ = jax.lax.scan(body, (adjoint, noise), (part, moving), reverse=True)
+        adjoint, noise = _stage_response(adjoint, noise, part, step, gains, floor, dt)
     return jnp.swapaxes(adjoint, 1, 2), noise
+
+
+@jax.jit
+def _stage_response(adjoint, noise, weights, step: Transition, gains, floor, dt):
+    """Return filter_response's recursion taken from the end of a stage to its beginning."""
+    is_ramp, k = step.A.ndim == 4, adjoint.shape[0]
+
+    def maps(step: Transition):
+        a, q = jnp.moveaxis(step.A, 0, -1), jnp.moveaxis(step.Q, 0, -1)
+        return tuple(jnp.moveaxis(m, -1, 0) for m in output_maps(a, q, gains, floor, dt))
+
+    still = None if is_ramp else maps(step)
+
+    def body(carry, inputs):
+        adjoint, noise = carry
+        weight, moving = inputs
+        a, c, joint = maps(moving) if still is None else still
+        m = jnp.broadcast_to(weight.T, (k, *weight.T.shape))
+        g = jnp.concatenate([adjoint, m], axis=1)
+        noise = noise + jnp.swapaxes(g, 1, 2) @ (joint @ g)
+        adjoint = jnp.swapaxes(a, 1, 2) @ adjoint + jnp.swapaxes(c, 1, 2) @ m
+        return (adjoint, noise), None
+
+    moving = step if is_ramp else None
+    return jax.lax.scan(body, (adjoint, noise), (weights, moving), reverse=True)[0]
 
 
 def filter_covariance(
@@ -175,7 +186,6 @@ def state_at(
     return conditional_covariance(params, before, z, resolution)[:, -1]
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
 def displacement_covariance(
     params: Params, sequence: Sequence, resolution: Resolution, nodes: tuple[int, int] = (9, 7)
 ) -> tuple[Float[Array, "samples samples"], Float[Array, "samples"]]:
@@ -185,6 +195,7 @@ def displacement_covariance(
     K_s = A P_s c^T + cov(noise of x, noise of y).
     """
     z, w = gauss_hermite(nodes)
+    z, w = jnp.asarray(z), jnp.asarray(w)
     k, t_all, dt = z.shape[1], sequence.n_samples, sequence.sample_interval
     row = measured(params)
     p = jnp.broadcast_to(initial_covariance(params), (k, 6, 6))
@@ -192,28 +203,34 @@ def displacement_covariance(
     rows, squares, first = [], [], 0
     for stage in sequence.stages:
         step = stage_transition(params, stage, z, dt, resolution)
-        still = None if stage.controls.is_ramp else step
-
-        def body(carry, inputs, still=still):
-            p, ahead = carry
-            t, moving = inputs
-            step = moving if still is None else still
-            a, c = step.A[:, :6, :6], step.A[:, 6:, :6] / dt
-            line = jnp.einsum("k,kit->it", w, c @ ahead)[0]
-            pc = p @ jnp.swapaxes(c, 1, 2)
-            own = jnp.einsum("k,kij->ij", w, c @ pc)[0, 0] + w @ step.Q[:, 6, 6] / dt**2
-            column = a @ pc + step.Q[:, :6, 6:] / dt
-            ahead = jax.lax.dynamic_update_slice(a @ ahead, column, (0, 0, t))
-            p = _advance(_states(step), p)
-            square = jnp.einsum("k,i,kij,j->", w, row, p, row)
-            return (p, ahead), (line.at[t].set(own), square)
-
         index = jnp.arange(first, first + stage.n_samples)
-        moving = step if still is None else None
-        (p, ahead), (lines, square) = jax.lax.scan(body, (p, ahead), (index, moving))
+        p, ahead, lines, square = _stage_displacement(p, ahead, index, step, w, row, dt)
         rows.append(lines)
         squares.append(square)
         first += stage.n_samples
     lower = jnp.concatenate(rows)
     # Rows hold s <= t: later columns were still zero when a row was read.
     return lower + jnp.tril(lower, -1).T, jnp.concatenate(squares)
+
+
+@jax.jit
+def _stage_displacement(p, ahead, index, step: Transition, w, row, dt):
+    """Return displacement_covariance's recursion taken through one stage, with its rows."""
+    is_ramp = step.A.ndim == 4
+
+    def body(carry, inputs):
+        p, ahead = carry
+        t, moving = inputs
+        now = moving if is_ramp else step
+        a, c = now.A[:, :6, :6], now.A[:, 6:, :6] / dt
+        line = jnp.einsum("k,kit->it", w, c @ ahead)[0]
+        pc = p @ jnp.swapaxes(c, 1, 2)
+        own = jnp.einsum("k,kij->ij", w, c @ pc)[0, 0] + w @ now.Q[:, 6, 6] / dt**2
+        column = a @ pc + now.Q[:, :6, 6:] / dt
+        ahead = jax.lax.dynamic_update_slice(a @ ahead, column, (0, 0, t))
+        p = _advance(_states(now), p)
+        square = jnp.einsum("k,i,kij,j->", w, row, p, row)
+        return (p, ahead), (line.at[t].set(own), square)
+
+    (p, ahead), (lines, square) = jax.lax.scan(body, (p, ahead), (index, step if is_ramp else None))
+    return p, ahead, lines, square

@@ -7,6 +7,7 @@ the slow, obvious twin: it evaluates any list of offsets directly.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -110,23 +111,40 @@ def transitions(
 
     Leading axes (k,) for a stage that stands still, (samples, k) for a ramp.
     """
+    controls = resolve(params, stage.controls)
+    n = stage.n_samples if controls.is_ramp else 0
+    return _transitions(params, controls, offsets, dt, n, resolution)
+
+
+def resolve(params: Params, controls: Controls) -> Controls:
+    """Return controls with params' values where they override nothing.
+
+    Stages that differ in their numbers alone then share one compiled program.
+    """
+    fill = dict(omega_m=params.omega_m, B_s=params.B_s, n_bath=params.n_bath)
+    missing = {name: value for name, value in fill.items() if getattr(controls, name) is None}
+    return dataclasses.replace(controls, **missing)
+
+
+@functools.partial(jax.jit, static_argnames=("n_ramp", "resolution"))
+def _transitions(params, controls: Controls, offsets, dt, n_ramp: int, resolution: Resolution):
+    """Return transitions at offsets; n_ramp is the number of samples of a ramp, else 0."""
 
     def one(offset):
-        p, controls = _offset(params, stage.controls, offset)
-        row, n = measured(p), stage.n_samples
-        coupling = augment(coupling_drift(p, controls), jnp.zeros_like(row))
-        rates = diffusion(p, controls)
-        d = augment(rates, jnp.zeros_like(row))
+        p, c = _offset(params, controls, offset)
+        row = measured(p)
+        coupling = augment(coupling_drift(p, c), jnp.zeros_like(row))
+        d = augment(diffusion(p, c), jnp.zeros_like(row))
         options: dict[str, Any] = dict(method=resolution.method, doublings=resolution.doublings)
-        if not controls.is_ramp:
-            free = augment(free_drift(p, controls), row)
+        if not n_ramp:
+            free = augment(free_drift(p, c), row)
             return constant_transition(
                 free, coupling, d, dt, substeps=resolution.substeps, **options
             )
         exact = resolution.method == "exact"
         substeps = resolution.ramp_substeps if exact else resolution.substeps
-        frames = jax.vmap(lambda at: augment(free_drift(p, controls, at), row))(
-            jnp.arange(n + 1) / n
+        frames = jax.vmap(lambda at: augment(free_drift(p, c, at), row))(
+            jnp.arange(n_ramp + 1) / n_ramp
         )
         return jax.vmap(
             lambda start, end: sample_transition(
@@ -134,13 +152,12 @@ def transitions(
             )
         )(frames[:-1], frames[1:])
 
-    return jax.vmap(one, out_axes=1 if stage.controls.is_ramp else 0)(offsets)
+    return jax.vmap(one, out_axes=1 if n_ramp else 0)(offsets)
 
 
 def _offset(params: Params, controls: Controls, offset: Array) -> tuple[Params, Controls]:
-    """Return params and controls of a shot whose frequencies are off by offset (rad/s)."""
-    rest = params.omega_m if controls.omega_m is None else controls.omega_m
-    moved = tuple(w + offset[0] for w in rest) if isinstance(rest, tuple) else rest + offset[0]
+    """Return params and resolved controls of a shot whose frequencies are off by offset (rad/s)."""
+    moved = jax.tree.map(lambda omega: omega + offset[0], controls.omega_m)
     return (
         dataclasses.replace(params, omega_s=params.omega_s + offset[1]),
         dataclasses.replace(controls, omega_m=moved),
@@ -158,6 +175,12 @@ def chebyshev_nodes(count: int) -> np.ndarray:
     return Z_MAX * np.cos(np.pi * (np.arange(count) + 0.5) / count)
 
 
+def plan(params: Params, sequence: Sequence, resolution: Resolution) -> tuple[Transition, ...]:
+    """Return node_transitions of every stage."""
+    dt = sequence.sample_interval
+    return tuple(node_transitions(params, stage, dt, resolution) for stage in sequence.stages)
+
+
 def node_transitions(params: Params, stage: Stage, dt: float, resolution: Resolution) -> Transition:
     """Return a stage's Transitions on the tensor grid of Chebyshev nodes of both offsets."""
     u = chebyshev_nodes(resolution.jitter_nodes)
@@ -165,6 +188,7 @@ def node_transitions(params: Params, stage: Stage, dt: float, resolution: Resolu
     return transitions(params, stage, grid * sigmas(params)[None], dt, resolution)
 
 
+@functools.partial(jax.jit, static_argnums=(1,))
 def interpolation_weights(z: Float[Array, "2 shots"], count: int) -> Float[Array, "nodes shots"]:
     """Return Lagrange weights of the tensor grid at standardised offsets z, |z| <= Z_MAX."""
     u = chebyshev_nodes(count)
@@ -189,6 +213,7 @@ def interpolate(
     return total
 
 
+@jax.jit
 def at_offsets(nodes: Transition, weights: Float[Array, "nodes shots"]) -> tuple[Leaf, Leaf]:
     """Return (A, Q) of one interval interpolated to the shots, each (z, z, shots)."""
     return interpolate(nodes.A, weights), interpolate(nodes.Q, weights)

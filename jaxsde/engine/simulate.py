@@ -17,15 +17,20 @@ from jaxsde.engine.plan import (
     at_offsets,
     choose_resolution,
     interpolation_weights,
-    node_transitions,
+    plan,
+    resolve,
     sigmas,
 )
-from jaxsde.engine.step import Step, apply, make_step
+from jaxsde.engine.step import Step, Transition, apply, make_step
 from jaxsde.physics.model import N_STATE, initial_covariance
 from jaxsde.physics.params import Leaf, Params, check_params
-from jaxsde.physics.sequence import Sequence, Stage, check_sequence
+from jaxsde.physics.sequence import Controls, Sequence, check_sequence
 
 OVERFLOWED = 1
+
+# Shots of a block come in whole vectors of a CPU (AVX-512, float32): compilers round the odd ones
+# at the end of a loop differently, so that a shot would depend on its place in a block.
+LANES = 16
 
 
 @jax.tree_util.register_dataclass
@@ -63,7 +68,7 @@ def simulate(
     backend: str = "auto",
     dtype: Any = None,
     first_shot: int = 0,
-    block_shots: int = 2048,
+    block_shots: int | None = None,
     on_block: Callable[[int], None] | None = None,
 ) -> Shots:
     """Simulate S6-S8 over n_shots shots with frequency jitter, and their heterodyne records.
@@ -75,7 +80,8 @@ def simulate(
     dtype: of the trajectories, jnp.float32 or jnp.float64; by default the widest enabled.
         Propagators and covariances always use the widest enabled.
     first_shot: index of the first shot, so that an ensemble can be made in parts.
-    block_shots: shots advanced together; has no effect on the result.
+    block_shots: shots advanced together, in whole sixteens, chosen if None; has no effect on the
+        result.
     on_block: called with the number of shots done after each block.
 
     Raises ValueError for parameters, controls, counts or intervals that cannot be.
@@ -87,12 +93,16 @@ def simulate(
     resolution = choose_resolution(params, sequence, method=method, substeps=substeps)
     dtype = _trajectory_dtype(dtype)
     seed = seed_words(key)
-    block = min(block_shots, n_shots)
+    block = _block(n_shots) if block_shots is None else -(-block_shots // LANES) * LANES
+    nodes = plan(params, sequence, resolution)
     parts = []
     for start in range(0, n_shots, block):
         # Every block has the same shape, so that one compilation serves; the surplus is dropped.
-        ids = jnp.arange(start + first_shot, start + first_shot + block, dtype=jnp.uint32)
-        part = _run_block(seed, params, sequence, detector, ids, resolution, dtype)
+        ids = jnp.uint32(start + first_shot) + jnp.arange(block, dtype=jnp.uint32)
+        y, states, z = advance(
+            seed, params, sequence, detector, ids, resolution, dtype, nodes=nodes
+        )
+        part = _shots_first(y, states, z, params)
         parts.append(jax.tree.map(lambda leaf: leaf[: n_shots - start], part))  # noqa: B023
         if on_block is not None:
             jax.block_until_ready(part)
@@ -123,11 +133,11 @@ def _check_run(
     n_shots: int,
     backend: str,
     first_shot: int,
-    block_shots: int,
+    block_shots: int | None,
 ) -> None:
     for name, value, least in (
         ("n_shots", n_shots, 1),
-        ("block_shots", block_shots, 1),
+        ("block_shots", 1 if block_shots is None else block_shots, 1),
         ("first_shot", first_shot, 0),
     ):
         if not isinstance(value, (int, np.integer)) or value < least:
@@ -158,10 +168,14 @@ def _trajectory_dtype(dtype: Any) -> jnp.dtype:
     return wanted
 
 
-@functools.partial(jax.jit, static_argnames=("resolution", "dtype"))
-def _run_block(seed, params, sequence, detector, ids, resolution, dtype):
-    """Return records, stage-end states and frequencies of the shots with these indices."""
-    record, states, z = advance(seed, params, sequence, detector, ids, resolution, dtype)
+def _block(n_shots: int) -> int:
+    """Return the shots advanced together: few sizes, so that ensembles share compiled programs."""
+    return 256 if n_shots <= 1024 else 2048
+
+
+@jax.jit
+def _shots_first(record, states, z, params):
+    """Return record, stage-end states and frequencies with shots on the first axis."""
     rest = jnp.stack([jnp.asarray(params.omega_m), jnp.asarray(params.omega_s)])
     omega = rest[:, None] + sigmas(params)[:, None] * z
     return jnp.transpose(record, (2, 0, 1)), jnp.transpose(states, (2, 0, 1)), omega.T
@@ -176,49 +190,77 @@ def advance(
     resolution: Resolution,
     dtype: Any,
     weights: Float[Array, "filters samples quadratures"] | None = None,
+    nodes: tuple[Transition, ...] | None = None,
 ) -> tuple[Array, Array, Array]:
     """Advance shots through every stage: the one loop of the engine, pure and differentiable.
 
     Returns the record (samples, quadratures, shots), or with weights the filters' outputs
     sum_t weights_t y_t (filters, shots) so that no record is kept; the states at the ends of the
     stages (stages, 6, shots); and the shots' standard normal frequency offsets (2, shots).
+    nodes: the plan of params and sequence, where it is at hand.
     """
-    z = normals(seed, FREQUENCY, jnp.uint32(0), ids, 2, jnp.result_type(float))
+    nodes = plan(params, sequence, resolution) if nodes is None else nodes
+    z, x = _start(seed, params, ids, dtype)
     jitter = interpolation_weights(z, resolution.jitter_nodes)
-    spread = jnp.sqrt(jnp.diagonal(initial_covariance(params))).astype(dtype)
-    x = spread[:, None] * normals(seed, INITIAL, jnp.uint32(0), ids, N_STATE, dtype)
     outputs, states, first = [], [], 0
     total = None if weights is None else jnp.zeros((weights.shape[0], ids.shape[0]), dtype)
-    for stage in sequence.stages:
-        steps = jnp.arange(first, first + stage.n_samples, dtype=jnp.uint32)
-        part = None if weights is None else weights[:, first : first + stage.n_samples]
-        x, total, record = _stage(
-            seed, params, stage, detector, ids, resolution, jitter, x, total, steps, part
+    for stage, table in zip(sequence.stages, nodes, strict=True):
+        n = stage.n_samples
+        part = None if weights is None else weights[:, first : first + n]
+        controls = resolve(params, stage.controls)
+        steps = jnp.arange(first, first + n, dtype=jnp.uint32)
+        x, total, record = _advance_stage(
+            seed, params, controls, detector, ids, table, jitter, x, total, steps, part
         )
         outputs.append(record)
         states.append(x)
-        first += stage.n_samples
+        first += n
     result = jnp.concatenate(outputs) if total is None else total
     return result, jnp.stack(states), z
 
 
-def _stage(seed, params, stage: Stage, detector, ids, resolution, jitter, x, total, steps, weights):
+@functools.partial(jax.jit, static_argnames=("dtype",))
+def _start(seed, params, ids, dtype):
+    """Return the shots' standard normal frequency offsets and their initial states."""
+    z = normals(seed, FREQUENCY, jnp.uint32(0), ids, 2, jnp.result_type(float))
+    spread = jnp.sqrt(jnp.diagonal(initial_covariance(params))).astype(dtype)
+    return z, spread[:, None] * normals(seed, INITIAL, jnp.uint32(0), ids, N_STATE, dtype)
+
+
+@jax.jit
+def _advance_stage(
+    seed,
+    params,
+    controls: Controls,
+    detector,
+    ids,
+    nodes: Transition,
+    jitter,
+    x,
+    total,
+    steps,
+    weights,
+):
     """Advance one stage by a scan over its samples; a ramp has a Step of its own for each."""
     dt, dtype = detector.sample_interval, x.dtype
-    gains = quadrature_gains(params, stage.controls, detector)
+    gains = quadrature_gains(params, controls, detector)
     noise = jnp.asarray(noise_variance(detector), jnp.result_type(float))
     n_normals = N_STATE + gains.shape[0]
-    nodes = node_transitions(params, stage, dt, resolution)
+
+    def step_of(table: Transition) -> Step:
+        a, q = at_offsets(table, jitter)
+        return make_step(a, q, gains, noise, dt, dtype)
+
     still: Step | None = None
-    if not stage.controls.is_ramp:
-        still = make_step(*at_offsets(nodes, jitter), gains, noise, dt, dtype)
+    if not controls.is_ramp:
+        still = step_of(nodes)
 
     def body(carry, inputs):
         x, total = carry
         index, node, weight = inputs
         step = still
         if step is None:
-            step = make_step(*at_offsets(node, jitter), gains, noise, dt, dtype)
+            step = step_of(node)
         xi = normals(seed, PROCESS, index, ids, n_normals, dtype)
         x, y = apply(step, x, xi)
         if total is None:

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxsde.physics.params import Leaf
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,7 @@ def output_maps(
     q: Float[Array, "z z *batch"],
     gains: Float[Array, "k"],
     noise: Float[Array, ""],
-    dt: float,
+    dt: Leaf,
 ) -> tuple[Array, Array, Array]:
     """Return (A, C, Q) of state and record together, Q the (n + k) square joint noise covariance.
 
@@ -99,7 +101,7 @@ def output_maps(
     return a[:n, :n], c, jnp.concatenate([top, bottom], axis=0)
 
 
-def make_step(a: Array, q: Array, gains: Array, noise: Array, dt: float, dtype: jnp.dtype) -> Step:
+def make_step(a: Array, q: Array, gains: Array, noise: Array, dt: Leaf, dtype: jnp.dtype) -> Step:
     """Return the Step of a Transition (batch axes last) under a receiver, cast to dtype."""
     n, k, batch = a.shape[0] - 1, gains.shape[0], a.shape[2:]
     state, c, joint = output_maps(a, q, gains, noise, dt)

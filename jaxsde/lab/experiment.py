@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,6 @@ from jaxsde.analysis.moments import Moments, estimate_moments, true_moments
 from jaxsde.analysis.reconstruct import beat, beat_map, maximally_correlated
 from jaxsde.engine.simulate import Shots, simulate
 from jaxsde.lab.spec import Experiment, ExperimentError, build_sequence
-from jaxsde.physics.params import TWO_PI
 from jaxsde.physics.sequence import Sequence
 from jaxsde.physics.theory import instability_gain
 
@@ -42,21 +42,29 @@ class Ensemble:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GainScan:
-    """Hold G_+ against delta (Fig. 3c): fit, theory at those deltas, and theory on a fine grid.
+class Growth:
+    """Hold the growth of <D^2> during pulses and its joint fit (Figs. 3b and 3c).
 
-    delta, fine_delta: rad/s; theory, fine_theory: steady-state gains, 1/s; displacement,
-    time: traces and their axis from the start of the pulse, (deltas, samples) and s.
+    The traces are the gain scan's, or the pulse of the main ensemble alone where there is no scan.
+    delta: of each trace, rad/s.  t_c: s.  shots: of each trace.  at: the trace whose delta is
+    nearest to the experiment's.  fit: of S12, with a common D_0.
+    time: s from the start of the pulse.  displacement, stderr: (traces, samples), (rad/s)^2.
+    theory: steady-state gain at each delta, fine_theory on the grid fine_delta.  expected: the
+    same fit applied to the exact <D^2>, which holds what filters and transients do to it; 1/s.
     """
 
     delta: np.ndarray
+    t_c: float
+    shots: int
+    at: int
     fit: GainFit
-    theory: np.ndarray
-    fine_delta: np.ndarray
-    fine_theory: np.ndarray
     time: np.ndarray
     displacement: np.ndarray
     stderr: np.ndarray
+    theory: np.ndarray
+    expected: np.ndarray
+    fine_delta: np.ndarray
+    fine_theory: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,21 +82,17 @@ class Beat:
 class Results:
     """Hold everything that one run of an experiment yields.
 
-    gain_theory: steady-state G_+ of the pulse; gain_expected: the same fit applied to the exact
-    <D^2>, which holds what filters and transients do to it, 1/s.  C_theory: exact C.
+    C_theory: exact C.
     """
 
     experiment: Experiment
     main: Ensemble
     reference: Ensemble | None
-    gain: GainFit | None
-    gain_theory: float | None
-    gain_expected: float | None
     bank: FilterBank
     moments: Moments
     C_theory: np.ndarray
     beat: Beat
-    scan: GainScan | None
+    growth: Growth | None
 
 
 def run_experiment(experiment: Experiment, progress: Progress | None = None) -> Results:
@@ -151,30 +155,25 @@ def analyse(
     step()
     calm = None if reference is None else ensemble(experiment, *reference)
     step()
-    gain, gain_theory, gain_expected = fit_pulse(experiment, main)
+    points = [(delta, ensemble(experiment, s, made)) for delta, s, made in scan]
+    step()
+    growth = fit_growth(experiment, main, points)
     step()
     bank = ringdown_filters(experiment, sequence)
-    moments = estimate_moments(
-        shots.record, bank, experiment.params, sequence, experiment.detector
-    )
+    moments = estimate_moments(shots.record, bank, experiment.params, sequence, experiment.detector)
     c_theory = np.asarray(true_moments(experiment.params, sequence, bank.stage))
     step()
     reconstructed = reconstruct(experiment, sequence, moments)
-    step()
-    gains = fit_scan(experiment, scan) if scan else None
     step()
     return Results(
         experiment=experiment,
         main=main,
         reference=calm,
-        gain=gain,
-        gain_theory=gain_theory,
-        gain_expected=gain_expected,
         bank=bank,
         moments=moments,
         C_theory=c_theory,
         beat=reconstructed,
-        scan=gains,
+        growth=growth,
     )
 
 
@@ -209,7 +208,7 @@ def scan_sequences(experiment: Experiment) -> list[tuple[float, Sequence]]:
 
 def ensemble(experiment: Experiment, sequence: Sequence, shots: Shots) -> Ensemble:
     """Return <D^2>_cyc of shots (S11) beside its exact expectation."""
-    options = dict(
+    options: dict[str, Any] = dict(
         band=experiment.analysis.band, cycle_average=experiment.analysis.cycle_average
     )
     p, d = experiment.params, experiment.detector
@@ -226,19 +225,46 @@ def pulse_start(experiment: Experiment, sequence: Sequence) -> float:
     return sequence.span(str(experiment.analysis.pulse)).start * sequence.sample_interval
 
 
-def fit_pulse(experiment: Experiment, main: Ensemble):
-    """Return (fit, steady-state gain, fit of the exact <D^2>) of the pulse, or three Nones."""
-    window = experiment.analysis.fit_window
+def fit_growth(
+    experiment: Experiment, main: Ensemble, points: list[tuple[float, Ensemble]]
+) -> Growth | None:
+    """Fit S12 to the scan, jointly and with a common D_0 (S.5), or to the pulse without one."""
+    spec, window = experiment.gain_scan, experiment.analysis.fit_window
     if experiment.analysis.pulse is None or window is None:
-        return None, None, None
-    origin = pulse_start(experiment, main.sequence)
-    where = dict(start=origin + window[0], stop=origin + window[1], origin=origin)
-    exact = dataclasses.replace(main.displacement, mean=jnp.asarray(main.expected))
-    stage = next(s for s in main.sequence.stages if s.name == experiment.analysis.pulse)
-    return (
-        fit_gain([main.displacement], **where),
-        float(instability_gain(experiment.params, stage.controls)),
-        float(fit_gain([exact], **where).gain[0]),
+        return None
+    if spec is not None and points:
+        window = spec.fit_window
+    else:
+        points = [(np.nan if experiment.delta is None else experiment.delta, main)]
+    ensembles = [e for _, e in points]
+    origin = pulse_start(experiment, ensembles[0].sequence)
+
+    def fit(traces):
+        start, stop = (origin + t for t in window)
+        return fit_gain(traces, start=start, stop=stop, origin=origin)
+
+    traces = [e.displacement for e in ensembles]
+    exact = [
+        dataclasses.replace(t, mean=jnp.asarray(e.expected))
+        for t, e in zip(traces, ensembles, strict=True)
+    ]
+    delta = np.array([d for d, _ in points])
+    fine = np.linspace(delta.min(), delta.max(), 241) if len(points) > 1 else delta
+    wanted = delta[0] if experiment.delta is None else experiment.delta
+    stage = ensembles[0].sequence.span(experiment.analysis.pulse)
+    return Growth(
+        delta=delta,
+        t_c=(stage.stop - stage.start) * main.sequence.sample_interval,
+        shots=traces[0].each.shape[0],
+        at=int(np.argmin(np.abs(delta - wanted))) if len(points) > 1 else 0,
+        fit=fit(traces),
+        time=traces[0].time - origin,
+        displacement=np.stack([np.asarray(t.mean) for t in traces]),
+        stderr=np.stack([np.asarray(t.stderr) for t in traces]),
+        theory=pulse_gain(experiment, delta),
+        expected=fit(exact).gain,
+        fine_delta=fine,
+        fine_theory=pulse_gain(experiment, fine),
     )
 
 
@@ -274,43 +300,16 @@ def reconstruct(experiment: Experiment, sequence: Sequence, moments: Moments) ->
     )
 
 
-def fit_scan(experiment: Experiment, scan: list[tuple[float, Sequence, Shots]]) -> GainScan:
-    """Return the joint fit of S12 over the scan, with a common D_0 (Figs. 3b and 3c)."""
-    spec, p = experiment.gain_scan, experiment.params
-    if spec is None:
-        raise ExperimentError("gain_scan: wanted this section to fit a scan, got none")
-    traces = [
-        mean_squared_displacement(
-            shots.record,
-            p,
-            sequence,
-            experiment.detector,
-            band=experiment.analysis.band,
-            cycle_average=experiment.analysis.cycle_average,
-        )
-        for _, sequence, shots in scan
-    ]
-    origin = pulse_start(experiment, scan[0][1])
-    start, stop = (origin + t for t in spec.fit_window)
-    delta = np.array([d for d, *_ in scan])
-    fine = np.linspace(min(delta.min(), -TWO_PI * 2e4), max(delta.max(), TWO_PI * 2e4), 241)
-    return GainScan(
-        delta=delta,
-        fit=fit_gain(traces, start=start, stop=stop, origin=origin),
-        theory=pulse_gain(experiment, delta),
-        fine_delta=fine,
-        fine_theory=pulse_gain(experiment, fine),
-        time=traces[0].time - origin,
-        displacement=np.stack([np.asarray(t.mean) for t in traces]),
-        stderr=np.stack([np.asarray(t.stderr) for t in traces]),
-    )
-
-
 def pulse_gain(experiment: Experiment, delta: np.ndarray) -> np.ndarray:
-    """Return the steady-state gain of the pulse (1/s) at each delta (rad/s)."""
+    """Return the steady-state gain of the pulse (1/s) at each delta (rad/s).
+
+    A delta of NaN stands for the trap frequency that the file gives the pulse.
+    """
     stages = build_sequence(experiment).stages
     controls = next(s for s in stages if s.name == experiment.analysis.pulse).controls
     p = experiment.params
+    if np.isnan(delta).any():
+        return np.full(delta.shape, float(instability_gain(p, controls)))
 
     def one(d):
         return instability_gain(p, dataclasses.replace(controls, omega_m=p.omega_s + d))
@@ -327,7 +326,13 @@ def spectrogram(ensemble: Ensemble, window: float = 40e-6):
     n = min(max(8, round(window / dt)), ensemble.sequence.n_samples)
     record = np.asarray(ensemble.shots.record, float)
     f, t, s = scipy.signal.spectrogram(
-        record, fs=1 / dt, window="hann", nperseg=n, noverlap=n - max(1, n // 16), nfft=8 * n, axis=1
+        record,
+        fs=1 / dt,
+        window="hann",
+        nperseg=n,
+        noverlap=n - max(1, n // 16),
+        nfft=8 * n,
+        axis=1,
     )
     keep = f <= 250e3
     return t, f[keep], s.mean(axis=0)[keep].sum(axis=1)
@@ -369,7 +374,7 @@ def _check_finite(shots: Shots, sequence: Sequence, experiment: Experiment) -> N
     length = stage.n_samples * sequence.sample_interval
     raise ExperimentError(
         f"stage {stage.name!r}: {bad.size} of {shots.status.shape[0]} shots overflowed "
-        f"{shots.record.dtype} (first is shot {bad[0]}); its gain {gain:.3g} /s over {length:.3g} s "
-        f"grows D^2 by e^{gain * length:.0f}; shorten the stage or weaken the coupling"
+        f"{shots.record.dtype} (first is shot {bad[0]}); its gain {gain:.3g} /s over "
+        f"{length:.3g} s grows D^2 by e^{gain * length:.0f}; shorten the stage or weaken the coupling"
         + ("" if experiment.method == "exact" else ", or take more substeps")
     )

@@ -1,0 +1,329 @@
+"""Command line: run, calibrate, figures, verify, info."""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import typer
+from rich.console import Console
+
+from jaxsde.analysis.verify import compare
+from jaxsde.engine.plan import METHODS
+from jaxsde.engine.simulate import simulate
+from jaxsde.lab.config import ExperimentError, check_experiment, load_experiment
+from jaxsde.lab.console import (
+    print_calibrations,
+    print_comparisons,
+    print_info,
+    print_rows,
+    progress_bar,
+)
+from jaxsde.lab.experiment import run_experiment
+from jaxsde.lab.figures import FIGURES, calibration_figure, draw_figures, save_figure
+from jaxsde.lab.folder import (
+    StoreError,
+    check_destination,
+    new_folder,
+    write_manifest,
+)
+from jaxsde.lab.jobs import (
+    DEFAULT_EXPERIMENT,
+    calibrate_result,
+    calibration_record,
+    environment,
+    standard_experiment,
+    write_json,
+)
+from jaxsde.lab.report import write_report
+from jaxsde.lab.spec import Experiment, build_sequence
+from jaxsde.lab.store import load_results, write_results
+from jaxsde.lab.table import table_rows
+
+LIMIT = 5.0
+
+app = typer.Typer(
+    name="jaxsde",
+    help="Simulate and calibrate spin-motion-cavity experiments.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Shots = Annotated[int | None, typer.Option(help="Number of shots, instead of the file's.")]
+Seed = Annotated[int | None, typer.Option(help="Seed, instead of the file's.")]
+Method = Annotated[
+    str | None, typer.Option(help=f"Instead of the file's method: {', '.join(METHODS)}.")
+]
+Substeps = Annotated[
+    int | None, typer.Option(help="Euler steps in each sample, instead of the file's.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace a result that exists.")]
+
+
+def configure() -> None:
+    """Switch on float64 and the cache of compiled programs, for the command line alone."""
+    jax.config.update("jax_enable_x64", True)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "jaxsde" / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@app.command()
+def run(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
+    shots: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of shots, instead of the file's; a gain scan keeps its own, "
+            "or takes this if it is smaller."
+        ),
+    ] = None,
+    seed: Seed = None,
+    method: Method = None,
+    substeps: Substeps = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Result folder; results/NAME by default.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Simulate an experiment, analyse its records and write a result folder.
+
+    Example: `jaxsde run examples/kohler2018.toml --shots 1000 --out results/first`
+    """
+    console = Console()
+    chosen = _override(load_experiment(experiment), str(experiment), shots, seed, method, substeps)
+    out = Path("results") / experiment.stem if out is None else out
+    check_destination(out, force)
+    configure()
+    with new_folder(out, force) as folder:
+        with progress_bar(console) as tell:
+            results = run_experiment(chosen, tell)
+            rows = table_rows(results)
+            write_results(folder, results, rows)
+            tell("write", 1, 3)
+            figures = draw_figures(results, folder / "figures")
+            tell("write", 2, 3)
+            facts = environment(["jaxsde", *sys.argv[1:]]) | dict(
+                seed=chosen.seed,
+                shots=chosen.shots,
+                method=chosen.method,
+                backend=results.main.shots.backend,
+                resolution=dataclasses.asdict(results.main.shots.resolution),
+            )
+            write_report(results, rows, facts, figures, folder / "report.html")
+            write_manifest(folder, facts)
+            tell("write", 3, 3)
+    print_rows(console, rows, f"{chosen.title}: {chosen.shots} shots, seed {chosen.seed}")
+    console.print(f"written to {out}; open {out / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def calibrate(
+    result: Annotated[Path, typer.Argument(help="Result folder of jaxsde run.")],
+    free: Annotated[
+        str, typer.Option(help="Parameters to estimate, separated by commas.")
+    ] = "g_m,g_s,B_s",
+    objective: Annotated[
+        str, typer.Option(help="moments (exact expectations), pathwise (simulated shots) or both.")
+    ] = "both",
+    off: Annotated[
+        float,
+        typer.Option(
+            help="Start this far from the file's values, up and down in turn; 0.3 is 30 %."
+        ),
+    ] = 0.3,
+    simulated: Annotated[
+        int | None,
+        typer.Option(help="Shots simulated for pathwise; ten per measured shot by default."),
+    ] = None,
+    windows: Annotated[int, typer.Option(help="Parts that the ringdown is cut into.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated shots.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the outcome; RESULT/calibration by default.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Estimate couplings from a result's records, by gradient descent from a wrong start.
+
+    Example: `jaxsde calibrate results/kohler2018 --free g_m,g_s,B_s`
+    """
+    console = Console()
+    out = result / "calibration" if out is None else out
+    check_destination(out, force)
+    configure()
+    with new_folder(out, force) as folder:
+        with progress_bar(console) as tell:
+            calibrations, truth = calibrate_result(
+                result,
+                free=[name.strip() for name in free.split(",") if name.strip()],
+                objective=objective,
+                off=off,
+                n_simulated=simulated,
+                windows=windows,
+                seed=seed,
+                tell=tell,
+            )
+        write_json(folder / "calibration.json", calibration_record(calibrations, truth))
+        figure = calibration_figure(calibrations, truth)
+        save_figure(figure, folder / "calibration")
+        write_manifest(folder, environment(["jaxsde", *sys.argv[1:]]))
+    print_calibrations(console, calibrations, truth)
+    console.print(f"written to {out}", highlight=False, soft_wrap=True)
+    if not all(c.converged for c in calibrations):
+        raise typer.Exit(1)
+
+
+@app.command()
+def figures(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help=f"Figures to draw, all by default: {', '.join(FIGURES)}; "
+            "or the result folder to draw from."
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Result folder; results/kohler2018 by default.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the pictures; figures/ here by default.")
+    ] = None,
+) -> None:
+    """Draw the figures of a result again, as PNG and PDF, without simulating.
+
+    Example: `jaxsde figures gain beat --from results/kohler2018 --out pictures`
+    """
+    console = Console()
+    wanted = list(names or [])
+    folders = [name for name in wanted if name not in FIGURES and Path(name).is_dir()]
+    if folders and source is None:
+        source = Path(folders[0])
+        wanted.remove(folders[0])
+    for name in wanted:
+        if name not in FIGURES:
+            raise ExperimentError(
+                f"NAMES: wanted figures out of {', '.join(FIGURES)}, got {name!r}"
+            )
+    source = Path("results/kohler2018") if source is None else source
+    if not source.is_dir():
+        raise StoreError(
+            f"{source}: wanted a result folder, got nothing there; make one with "
+            "`jaxsde run examples/kohler2018.toml`, or name another with --from"
+        )
+    configure()
+    out = Path("figures") if out is None else out
+    made = draw_figures(load_results(source), out, wanted or None)
+    for path in made:
+        console.print(str(path), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def verify(
+    experiment: Annotated[
+        Path | None,
+        typer.Argument(help="Experiment file; the paper's Figs. 3-4 by default."),
+    ] = None,
+    shots: Annotated[int, typer.Option(help="Number of shots.")] = 20000,
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    method: Method = None,
+    substeps: Substeps = None,
+) -> None:
+    """Compare moments of simulated shots with exact covariance theory, as z-scores.
+
+    Exit status 1 if any is farther than 5 standard errors.
+
+    Example: `jaxsde verify examples/fig2.toml --shots 50000`
+    """
+    console = Console()
+    base = standard_experiment() if experiment is None else load_experiment(experiment)
+    name = DEFAULT_EXPERIMENT if experiment is None else str(experiment)
+    chosen = _override(base, name, shots, seed, method, substeps)
+    configure()
+    sequence = build_sequence(chosen)
+    with progress_bar(console) as tell:
+        made = simulate(
+            jax.random.key(chosen.seed),
+            chosen.params,
+            sequence,
+            chosen.detector,
+            chosen.shots,
+            method=chosen.method,
+            substeps=chosen.substeps,
+            on_block=lambda done: tell("simulate", done, chosen.shots),
+        )
+        groups = compare(
+            made, chosen.params, sequence, chosen.detector, stage=chosen.analysis.ringdown
+        )
+        tell("theory", 1, 1)
+    print_comparisons(console, groups, LIMIT)
+    beyond = sum(group.beyond(LIMIT) for group in groups)
+    what = f"{name}, {chosen.method}, {chosen.shots} shots, seed {chosen.seed}, {made.backend}"
+    if beyond:
+        console.print(f"FAILED: {beyond} moments beyond {LIMIT:g} standard errors ({what})")
+        raise typer.Exit(1)
+    console.print(f"passed: all moments within {LIMIT:g} standard errors ({what})")
+
+
+@app.command()
+def info() -> None:
+    """Show versions, devices, backend and precision.
+
+    Example: `jaxsde info`
+    """
+    configure()
+    print_info(Console(), environment())
+
+
+def _override(
+    experiment: Experiment,
+    name: str,
+    shots: int | None,
+    seed: int | None,
+    method: str | None,
+    substeps: int | None,
+) -> Experiment:
+    """Return the experiment with the command line's choices, checked as a file's are."""
+    if shots is not None and shots < 1:
+        raise ExperimentError(f"--shots: wanted a whole number, at least 1, got {shots}")
+    if seed is not None and not 0 <= seed < 2**63:
+        raise ExperimentError(f"--seed: wanted a whole number from 0 to 2^63 - 1, got {seed}")
+    if method is not None and method not in METHODS:
+        raise ExperimentError(f"--method: wanted one of {', '.join(METHODS)}, got {method!r}")
+    if substeps is not None and substeps < 1:
+        raise ExperimentError(f"--substeps: wanted a whole number, at least 1, got {substeps}")
+    given = dict(shots=shots, seed=seed, method=method, substeps=substeps)
+    changes = {key: value for key, value in given.items() if value is not None}
+    scan = experiment.gain_scan
+    if scan is not None and shots is not None:
+        scan = dataclasses.replace(scan, shots=min(scan.shots, shots))
+    chosen = dataclasses.replace(experiment, gain_scan=scan, **changes)
+    if chosen.method == "exact" and chosen.substeps != 1:
+        raise ExperimentError(
+            f"{name}: simulation.substeps: the exact method takes none, got {chosen.substeps}; "
+            "leave it out, or choose interaction_euler or euler_maruyama"
+        )
+    try:
+        check_experiment(chosen)
+    except ValueError as error:
+        raise ExperimentError(f"{name}: {error}") from None
+    return chosen
+
+
+def main() -> None:
+    """Run the command line; a user's error is one line and exit status 2."""
+    try:
+        app()
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        if os.environ.get("JAXSDE_DEBUG"):
+            raise
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        print(f"jaxsde: error: {lines[0]}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("jaxsde: interrupted; nothing was replaced", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,167 @@
+"""Console: tables and the progress bar of the command line."""
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from jaxsde.analysis.verify import Comparison, all_z, rms
+from jaxsde.inference.calibrate import Calibration
+from jaxsde.lab.table import Row, format_number
+
+
+class Rate(ProgressColumn):
+    """Show a task's rate in its own unit."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate, or nothing before it is known."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.4g} {task.fields['unit']}/s")
+
+
+@contextlib.contextmanager
+def progress_bar(console: Console) -> Iterator:
+    """Yield tell(task, done, total), which draws a bar with rate and time left for each task."""
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=not console.is_terminal,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def tell(task: str, done: int, total: int) -> None:
+        if task not in tasks:
+            unit = "shots" if task.startswith("simulate") else "steps"
+            tasks[task] = bar.add_task(task, total=total, unit=unit)
+        bar.update(tasks[task], completed=done, total=total)
+
+    with bar:
+        yield tell
+
+
+def print_rows(console: Console, rows: list[Row], title: str) -> None:
+    """Print estimate +- error beside exact theory."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("quantity", "estimate", "± error", "exact theory", "unit", "z", "what"):
+        table.add_column(name, justify="left" if name in ("quantity", "unit", "what") else "right")
+    for row in rows:
+        table.add_row(
+            row.label,
+            format_number(row.value, row.error),
+            format_number(row.error),
+            format_number(row.theory),
+            row.unit,
+            "-" if row.z is None else f"{row.z:+.1f}",
+            row.note,
+        )
+    console.print(table)
+
+
+def format_parameter(name: str, value: float) -> tuple[str, str]:
+    """Return (number, unit) of a parameter as people read it: kHz/2pi, 1/s or a plain number."""
+    if name in ("B_s",):
+        return format_number(value), "quanta/s"
+    if name in ("n_bath", "n_m0", "n_s0"):
+        return format_number(value), "quanta"
+    return f"{value / (2 * np.pi * 1e3):.4g}", "2π kHz"
+
+
+def print_calibrations(
+    console: Console, calibrations: list[Calibration], truth: dict[str, float]
+) -> None:
+    """Print estimate +- standard error, the truth where it is known, and the correlations."""
+    for c in calibrations:
+        how = "exact moments" if c.objective == "moments" else f"{c.n_simulated} simulated shots"
+        state = "converged" if c.converged else "NOT CONVERGED"
+        table = Table(
+            title=f"{c.objective} ({how}): {state} in {len(c.loss) - 1} steps, "
+            f"misfit {c.misfit:.0f} for {c.misfit_dof} degrees of freedom",
+            box=box.SIMPLE_HEAD,
+            title_justify="left",
+        )
+        for name in ("parameter", "start", "estimate", "± std. error", "of it MC", "truth", "z"):
+            table.add_column(name, justify="left" if name == "parameter" else "right")
+        table.add_column("unit")
+        for i, name in enumerate(c.free):
+            unit = format_parameter(name, 1.0)[1]
+            factor = 2 * np.pi * 1e3 if unit == "2π kHz" else 1.0
+            value, error = c.values[i] / factor, c.stderr[i] / factor
+            known = truth.get(name)
+            table.add_row(
+                name,
+                format_number(c.start[i] / factor),
+                format_number(value, error),
+                format_number(error),
+                format_number(c.mc_error[i] / factor) if c.n_simulated else "-",
+                "-" if known is None else format_number(known / factor),
+                "-" if known is None else f"{(c.values[i] - known) / c.stderr[i]:+.1f}",
+                unit,
+            )
+        console.print(table)
+        matrix = Table(title="correlation", box=box.SIMPLE_HEAD, title_justify="left")
+        for name in ("", *c.free):
+            matrix.add_column(name, justify="right")
+        for i, name in enumerate(c.free):
+            matrix.add_row(name, *(f"{value:+.2f}" for value in c.correlation[i]))
+        console.print(matrix)
+
+
+def print_comparisons(console: Console, groups: list[Comparison], limit: float) -> None:
+    """Print the z-scores of a verification, group by group."""
+    table = Table(
+        title="Monte Carlo against exact covariance", box=box.SIMPLE_HEAD, title_justify="left"
+    )
+    for name in ("group", "moments", "rms z", "worst z", f"beyond {limit:g}", "worst moment"):
+        table.add_column(name, justify="left" if name in ("group", "worst moment") else "right")
+    for group in groups:
+        name, z = group.worst
+        table.add_row(
+            group.group,
+            str(len(group.z)),
+            f"{rms(group.z):.2f}",
+            f"{z:+.2f}",
+            str(group.beyond(limit)),
+            name,
+        )
+    z = all_z(groups)
+    table.add_row(
+        "all", str(len(z)), f"{rms(z):.2f}", "", str(sum(g.beyond(limit) for g in groups)), ""
+    )
+    console.print(table)
+
+
+def print_info(console: Console, facts: dict) -> None:
+    """Print versions, devices, backend and precision."""
+    table = Table(box=box.SIMPLE_HEAD, show_header=False)
+    for name, version in facts["versions"].items():
+        table.add_row(name, version)
+    table.add_row("python", facts["python"])
+    table.add_row("platform", facts["platform"])
+    table.add_row("JAX backend", facts["backend"])
+    table.add_row("devices", "\n".join(facts["devices"]))
+    table.add_row("x64", "on (the command line switches it on)" if facts["x64"] else "off")
+    table.add_row("engine", "scan (plain JAX; no native kernels in this version)")
+    console.print(table)

@@ -1,0 +1,133 @@
+"""Style of the figures: colours that differ in grey too, units, marks of stages, saving."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from jaxsde.physics.params import TWO_PI
+from jaxsde.physics.sequence import Sequence
+
+# Okabe and Ito's colours, which people with any colour vision tell apart.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
+COLOURS = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY, BLACK)
+MARKERS = ("o", "D", "^", "s", "v", "P", "X")
+
+US = 1e6  # microseconds in a second
+KHZ = TWO_PI * 1e3  # rad/s in "2pi * 1 kHz"
+D_SQUARED = 1e3 * KHZ**2  # (rad/s)^2 in 10^3 kHz^2 of D^2/(2 pi)^2
+D_SQUARED_LABEL = r"$\langle D^2\rangle_{\mathrm{cyc}}/(2\pi)^2$  ($10^3$ kHz$^2$)"
+
+RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "figure.facecolor": "white",
+    "savefig.dpi": 160,
+    "pdf.fonttype": 42,  # text stays text
+}
+
+# A file without a date: the same results give the same bytes.
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "ModDate": None},
+    "svg": {"Date": None},
+}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of width x height inches, with its own canvas and no pyplot."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(
+    figure: Figure, stem: Path, formats: tuple[str, ...] = ("png", "pdf")
+) -> list[Path]:
+    """Write a figure as STEM.FORMAT for each format, without a date, and return the paths.
+
+    The folder is made if it is missing.
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in formats]
+    with matplotlib.rc_context(RC):
+        for kind, path in zip(formats, paths, strict=True):
+            figure.savefig(path, format=kind, metadata=_METADATA.get(kind))
+    return paths
+
+
+def mark_stages(axes: Axes, sequence: Sequence, origin: float, *, colour: str = GREY) -> None:
+    """Mark where stages begin and end, and write their names above the axes.
+
+    axes: its x axis is the time from origin (s) in us, with limits set.  Names of stages too
+    short for them stand upright.
+    """
+    low, high = axes.get_xlim()
+    edges = np.cumsum([0] + [s.n_samples for s in sequence.stages]) * sequence.sample_interval
+    edges = (edges - origin) * US
+    for edge in edges:
+        if low < edge < high:
+            axes.axvline(edge, color=colour, linewidth=0.7, linestyle=":", zorder=1.5)
+    width = axes.figure.get_figwidth() * 0.8
+    for stage, first, last in zip(sequence.stages, edges[:-1], edges[1:], strict=True):
+        first, last = max(first, low), min(last, high)
+        share = (last - first) / (high - low)
+        if share <= 0:
+            continue
+        name = stage.name.replace("_", " ")
+        upright = share * width < 0.075 * len(name)
+        axes.text(
+            (first + last) / 2,
+            1.015,
+            name,
+            transform=axes.get_xaxis_transform(),
+            rotation=90 if upright else 0,
+            ha="center",
+            va="bottom",
+            fontsize=7.5,
+            color="#404040",
+        )
+
+
+def minus(text: str) -> str:
+    """Return the text of a number with true minus signs, and none on a zero."""
+    if text.startswith("-") and not text.strip("-0."):
+        text = text[1:]
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def letter(axes: Axes, text: str) -> None:
+    """Write a panel's letter and title, left above the axes."""
+    axes.set_title(text, loc="left", fontsize=9)
+
+
+def heat_map(axes: Axes, values: np.ndarray, names: list[str], limit: float, form: str) -> Any:
+    """Draw a square matrix with its numbers, colours from -limit to limit; return the image."""
+    image = axes.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    for (i, j), value in np.ndenumerate(values):
+        dark = abs(value) > 0.62 * limit
+        text = minus(form.format(value))
+        axes.text(
+            j, i, text, ha="center", va="center", fontsize=7.5, color="white" if dark else "black"
+        )
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return image

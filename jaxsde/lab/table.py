@@ -1,0 +1,146 @@
+"""Table: the quantities that a run reports, each beside its exact theory."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsde.analysis.moments import derived
+from jaxsde.lab.experiment import Results
+from jaxsde.physics.params import TWO_PI
+from jaxsde.physics.sequence import Sequence
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """Hold one line: value and error estimated, theory exact, in unit; note says what it is."""
+
+    name: str
+    label: str
+    value: float
+    error: float | None
+    theory: float | None
+    unit: str
+    note: str
+
+    @property
+    def z(self) -> float | None:
+        """(value - theory)/error, or None where one of them is missing."""
+        if self.error is None or self.theory is None or not self.error > 0:
+            return None
+        return (self.value - self.theory) / self.error
+
+
+def table_rows(results: Results) -> list[Row]:
+    """Return the rows of a run: occupations, correlation and phase (S16), gain (S12)."""
+    estimate = derived(results.moments.C, results.moments.C_cov)
+    exact = derived(jnp.asarray(results.C_theory))
+    negative = float(np.asarray(results.experiment.params.epsilon)) < 0
+    pair, symbol = ("ab", "<a b>") if negative else ("adag_b", "<a† b>")
+    ringdown = results.experiment.analysis.ringdown
+    at = f"when {ringdown} begins"
+
+    def row(name, label, unit, note, turn=1.0, offset=0.0):
+        (value, error), (theory, _) = estimate[name], exact[name]
+        if name.startswith("arg"):
+            value, theory = _near(value + offset, theory + offset)
+        return Row(
+            name=name if offset == 0 else name + "_pulse",
+            label=label,
+            value=value / turn,
+            error=None if error is None else error / turn,
+            theory=theory / turn,
+            unit=unit,
+            note=note,
+        )
+
+    rows = [
+        row("n_m", "<a† a>", "quanta", f"motion, {at}"),
+        row("n_s", "<b† b>", "quanta", f"spin, {at}"),
+        row(f"abs_{pair}", f"|{symbol}|", "quanta", f"correlation, {at}"),
+        row(f"arg_{pair}", f"arg {symbol}", "π", f"its phase, {at}", turn=math.pi),
+    ]
+    offset = free_phase(results, results.main.sequence, negative)
+    if offset is not None:
+        label = f"arg {symbol} at pulse end"
+        note = "turned back by the free evolution of the ramp"
+        rows.append(row(f"arg_{pair}", label, "π", note, turn=math.pi, offset=offset))
+    if results.growth is not None:
+        rows += _gain_rows(results)
+    return rows
+
+
+def _near(value: float, theory: float) -> tuple[float, float]:
+    """Return theory within (-pi, pi], and value on the same turn."""
+    theory = math.remainder(theory, TWO_PI)
+    return theory + math.remainder(value - theory, TWO_PI), theory
+
+
+def free_phase(results: Results, sequence: Sequence, negative: bool) -> float | None:
+    """Return the phase that the pair gains freely between the pulse's end and the ringdown.
+
+    <a b> turns at -(omega_m + eps omega_s) and <a^dag b> at +(omega_m - eps omega_s); what is
+    returned undoes it.  None without a pulse.
+    """
+    spec, p = results.experiment.analysis, results.experiment.params
+    if spec.pulse is None:
+        return None
+    names = [stage.name for stage in sequence.stages]
+    first, last = names.index(spec.pulse) + 1, names.index(spec.ringdown)
+    if first > last:
+        return None
+    angle = 0.0
+    for stage in sequence.stages[first:last]:
+        omega_m = stage.controls.omega_m
+        ends = omega_m if isinstance(omega_m, tuple) else (omega_m,)
+        mean = float(np.mean([float(p.omega_m if w is None else w) for w in ends]))
+        spin = float(np.asarray(p.epsilon * p.omega_s))
+        rate = mean + spin if negative else -(mean - spin)
+        angle += rate * stage.n_samples * sequence.sample_interval
+    return angle
+
+
+def _gain_rows(results: Results) -> list[Row]:
+    growth, i = results.growth, 0
+    if growth is None:
+        return []
+    i = growth.at
+    delta = growth.delta[i] / TWO_PI / 1e3
+    where = "" if np.isnan(delta) else f"delta/2π = {delta:.4g} kHz, "
+    note = f"S12, {where}t_c = {growth.t_c * 1e6:g} us, {growth.shots} shots"
+    value, error = float(growth.fit.gain[i]), float(growth.fit.gain_error[i])
+    common: dict[str, Any] = dict(value=value, error=error, unit="1/s")
+    return [
+        Row(name="gain", label="G+", theory=float(growth.theory[i]), note=note, **common),
+        Row(
+            name="gain_fit",
+            label="G+, fit against fit",
+            theory=float(growth.expected[i]),
+            note="theory: the same fit to the exact <D²>",
+            **common,
+        ),
+    ]
+
+
+def format_number(value: float | None, error: float | None = None) -> str:
+    """Return a number with the digits that its error makes meaningful, at least three."""
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return str(value)
+    scale = abs(value) if error is None or not error > 0 else error
+    if scale == 0:
+        return "0"
+    if abs(value) >= 1e4:
+        digits = 2 if error is None or not error > 0 else 1
+        lead = max(math.floor(math.log10(abs(value))), 0)
+        places = (
+            digits + 1
+            if error is None or not error > 0
+            else max(lead - math.floor(math.log10(error)) + 1, 1)
+        )
+        return f"{value:.{places}e}"
+    places = (3 if error is None or not error > 0 else 2) - 1 - math.floor(math.log10(scale))
+    return f"{value:.{max(places, 0)}f}"

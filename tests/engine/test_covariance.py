@@ -1,0 +1,249 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import oracles
+from jaxsde.engine import covariance as engine
+from jaxsde.engine.detect import Detector, noise_variance, quadrature_gains
+from jaxsde.engine.plan import choose_resolution
+from jaxsde.physics.model import diffusion, drift, initial_covariance, measured
+from jaxsde.physics.params import TWO_PI, Params
+from jaxsde.physics.sequence import Controls, Sequence, Stage
+
+STILL = Params.kohler2018(sigma_m=0.0, sigma_s=0.0)
+DT = 0.5e-6
+
+
+def short_sequence():
+    """Return a sequence of 18 samples with a dark stage, two ramps, a pulse and a ringdown."""
+    return Sequence(
+        stages=(
+            Stage(name="dark", n_samples=2, controls=Controls(nbar=0.0)),
+            Stage(name="up", n_samples=3, controls=Controls(nbar=1.0, omega_m=(6e5, 7.8e5))),
+            Stage(
+                name="pulse",
+                n_samples=4,
+                controls=Controls(nbar=10.0, delta_pc=TWO_PI * -2e6, omega_m=7.8e5),
+            ),
+            Stage(name="down", n_samples=3, controls=Controls(nbar=4.0, omega_m=(7.8e5, 6e5))),
+            Stage(name="ringdown", n_samples=6, controls=Controls(nbar=4.0, B_s=1e5)),
+        ),
+        sample_interval=DT,
+    )
+
+
+def linear_drift(params, controls):
+    """Return f -> M at the fraction f of a stage, NumPy."""
+    first, last = (np.array(drift(params, controls, at)) for at in (0.0, 1.0))
+    return lambda f: first + (last - first) * f
+
+
+def moments_of(params, sequence):
+    stages = [
+        (
+            s.n_samples * sequence.sample_interval,
+            linear_drift(params, s.controls),
+            np.array(diffusion(params, s.controls)),
+        )
+        for s in sequence.stages
+    ]
+    return oracles.moment_ode(stages, initial_covariance(params))
+
+
+def in_deviations(got, expected):
+    s = np.sqrt(np.diagonal(expected, axis1=-2, axis2=-1))
+    return np.abs((np.asarray(got) - expected) / (s[..., :, None] * s[..., None, :])).max()
+
+
+def test_full_sequence_is_the_integral_of_the_moment_equations():
+    sequence = Sequence.kohler2018()
+    got = engine.covariance(STILL, sequence)
+    assert got.shape == (5, 6, 6)
+    assert in_deviations(got, np.array(moments_of(STILL, sequence))) < 1e-7
+
+
+def test_sixty_microsecond_pulse_from_one_thermal_quantum_each():
+    pulse = Controls(nbar=10.0, delta_pc=TWO_PI * -2.0e6, omega_m=TWO_PI * 125.5e3)
+    sequence = Sequence(
+        stages=(Stage(name="pulse", n_samples=120, controls=pulse),), sample_interval=DT
+    )
+    params = dataclasses.replace(STILL, B_s=0.0)
+    (end,) = engine.covariance(params, sequence)
+    n_a, n_b, ab, _ = oracles.two_modes(end)
+    assert n_a == pytest.approx(10.37, abs=0.005)
+    assert n_b == pytest.approx(12.91, abs=0.005)
+    assert abs(ab) == pytest.approx(11.57, abs=0.005)
+    assert np.angle(ab) / np.pi == pytest.approx(-0.479, abs=5e-4)
+
+
+# --- jitter ---------------------------------------------------------------------------------------
+
+JITTERY = Params.kohler2018(sigma_m=TWO_PI * 20e3, sigma_s=TWO_PI * 8e3)
+
+
+@pytest.fixture(scope="module")
+def conditional():
+    sequence = short_sequence()
+    resolution = choose_resolution(JITTERY, sequence)
+    function = jax.jit(lambda z: engine.conditional_covariance(JITTERY, sequence, z, resolution))
+    return sequence, function
+
+
+def test_conditional_covariance_is_that_of_shifted_frequencies(conditional):
+    sequence, function = conditional
+    z = np.array([[1.3, -2.0], [-0.6, 1.1]])
+    got = function(jnp.asarray(z))
+    for i in range(2):
+        off_m, off_s = JITTERY.sigma_m * z[0, i], JITTERY.sigma_s * z[1, i]
+        moved = dataclasses.replace(JITTERY, omega_m=JITTERY.omega_m + off_m, omega_s=JITTERY.omega_s + off_s)
+        stages = []
+        for stage in sequence.stages:
+            omega = stage.controls.omega_m
+            if isinstance(omega, tuple):
+                omega = (omega[0] + off_m, omega[1] + off_m)
+            elif omega is not None:
+                omega = omega + off_m
+            controls = dataclasses.replace(stage.controls, omega_m=omega)
+            stages.append(dataclasses.replace(stage, controls=controls))
+        shifted = dataclasses.replace(sequence, stages=tuple(stages))
+        assert in_deviations(got[i], np.array(moments_of(moved, shifted))) < 1e-7
+
+
+def test_average_over_jitter_is_that_of_a_dense_grid(conditional):
+    sequence, function = conditional
+    u = np.linspace(-6.5, 6.5, 41)
+    z = np.stack(np.meshgrid(u, u, indexing="ij")).reshape(2, -1)
+    weights = np.exp(-(z**2).sum(axis=0) / 2)
+    dense = np.einsum("k,ksij->sij", weights / weights.sum(), function(jnp.asarray(z)))
+    assert in_deviations(engine.covariance(JITTERY, sequence), dense) < 1e-8
+    # The jitter matters: it takes correlations away.
+    still = engine.covariance(dataclasses.replace(JITTERY, sigma_m=0.0, sigma_s=0.0), sequence)
+    assert in_deviations(still, dense) > 1e-2
+
+
+def test_gauss_hermite_integrates_polynomials():
+    z, w = (np.asarray(v) for v in engine.gauss_hermite((5, 4)))
+    assert w.sum() == pytest.approx(1.0)
+    assert (w * z[0] ** 2 * z[1] ** 2).sum() == pytest.approx(1.0)
+    assert (w * z[0] ** 8).sum() == pytest.approx(105.0)
+    assert (w * z[1] ** 6).sum() == pytest.approx(15.0)
+    assert (w * z[0] * z[1]).sum() == pytest.approx(0.0, abs=1e-14)
+
+
+# --- records and filters --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def dense():
+    """Return sequence, detector, samples' maps (a, c, noise_x, noise_y) and those of D itself."""
+    sequence, detector = short_sequence(), Detector()
+    row, maps, ideal = np.array(measured(STILL)), [], []
+    for stage in sequence.stages:
+        n, whole = stage.n_samples, linear_drift(STILL, stage.controls)
+        gains = np.asarray(quadrature_gains(STILL, stage.controls, detector))
+        d = np.array(diffusion(STILL, stage.controls))
+        for k in range(n):
+            a, q = oracles.interval_map(DT, lambda f, k=k, n=n, w=whole: w((k + f) / n), d, row)
+            maps.append(oracles.receiver_map(a, q, gains, noise_variance(detector), DT))
+            ideal.append(oracles.receiver_map(a, q, [1.0], 0.0, DT))
+    return sequence, detector, maps, ideal
+
+
+def random_weights(detector, sequence, first):
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(3, sequence.n_samples, 2)) / np.sqrt(noise_variance(detector))
+    weights[:, :first] = 0.0
+    return weights
+
+
+def test_filter_covariance_is_that_of_the_dense_record(dense):
+    sequence, detector, maps, _ = dense
+    record = oracles.sequence_record_covariance(maps, np.asarray(initial_covariance(STILL)))
+    weights = random_weights(detector, sequence, 0)
+    expected = oracles.filter_moments(weights.reshape(3, -1), record)
+    for first_stage, first in ((0, 0), (2, 5)):
+        weights = random_weights(detector, sequence, first)
+        expected = oracles.filter_moments(weights.reshape(3, -1), record)
+        got = engine.filter_covariance(
+            STILL, sequence, detector, jnp.asarray(weights), first_stage, jnp.zeros((2, 1)),
+            choose_resolution(STILL, sequence),
+        )  # fmt: skip
+        np.testing.assert_allclose(got[0], expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
+
+
+def test_filter_response_is_state_and_later_noise(dense):
+    """From stage 2 on: q = H x + noise, with H from the dense maps by hand."""
+    sequence, detector, maps, _ = dense
+    weights = random_weights(detector, sequence, 5)
+    h, noise = engine.filter_response(
+        STILL, sequence, detector, jnp.asarray(weights), 2, jnp.zeros((2, 1)),
+        choose_resolution(STILL, sequence),
+    )  # fmt: skip
+    reach, expected = np.eye(6), np.zeros((3, 6))
+    for (a, c, _, _), weight in zip(maps[5:], np.moveaxis(weights, 1, 0)[5:], strict=True):
+        expected += weight @ c @ reach
+        reach = a @ reach
+    np.testing.assert_allclose(h[0], expected, rtol=1e-7, atol=1e-8 * np.abs(expected).max())
+    tiny = oracles.sequence_record_covariance(maps[5:], 1e-30 * np.eye(6))
+    only_noise = oracles.filter_moments(weights[:, 5:].reshape(3, -1), tiny)
+    np.testing.assert_allclose(noise[0], only_noise, rtol=1e-7, atol=1e-9 * np.abs(only_noise).max())
+
+
+def test_displacement_covariance_is_that_of_the_dense_record(dense):
+    sequence, _, _, ideal = dense
+    p0 = np.asarray(initial_covariance(STILL))
+    expected = oracles.sequence_record_covariance(ideal, p0)
+    got, squares = engine.displacement_covariance(STILL, sequence, choose_resolution(STILL, sequence))
+    np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
+    row, ends = np.array(measured(STILL)), moments_of(STILL, sequence)
+    last = np.cumsum([s.n_samples for s in sequence.stages]) - 1
+    np.testing.assert_allclose(squares[last], [row @ p @ row for p in ends], rtol=1e-7)
+
+
+def test_displacement_covariance_averages_over_jitter():
+    sequence = Sequence(stages=short_sequence().stages[-1:], sample_interval=DT)
+    # In the dark the phase of each free oscillator alone shows the average.
+    params = dataclasses.replace(JITTERY, gamma_m=0.0, B_s=0.0)
+    dark = dataclasses.replace(sequence.stages[0], controls=Controls(nbar=0.0))
+    sequence = dataclasses.replace(sequence, stages=(dark,))
+    got, _ = engine.displacement_covariance(params, sequence, choose_resolution(params, sequence))
+    lag = (np.arange(6) * DT)[:, None] - np.arange(6) * DT
+    expected = 0.0
+    for g, omega, sigma in (
+        (params.g_m, params.omega_m, params.sigma_m),
+        (params.g_s, params.omega_s, params.sigma_s),
+    ):
+
+        def of(offset, g=g, omega=omega):
+            box = np.sinc((omega + offset) * DT / TWO_PI) ** 2
+            return 3.0 * g**2 * box * np.cos((omega + offset) * lag)
+
+        expected = expected + oracles.normal_average(of, sigma)
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("differentiate", [jax.jacfwd, jax.jacrev])
+def test_covariance_has_the_derivative_that_differences_show(differentiate):
+    sequence = Sequence(stages=short_sequence().stages[2:4], sample_interval=DT)
+    resolution = choose_resolution(STILL, sequence)
+    names = ("g_m", "g_s", "B_s", "sigma_m", "n_m0")
+
+    @jax.jit
+    def end(u):
+        values = {n: getattr(STILL, n) + u[i] for i, n in enumerate(names)}
+        params = dataclasses.replace(STILL, **values)
+        return engine.covariance(params, sequence, resolution=resolution, nodes=(3, 3))[-1]
+
+    zero = jnp.zeros(len(names))
+    slope = np.asarray(jax.jit(differentiate(end))(zero))
+    assert np.isfinite(slope).all()  # at sigma = 0 too
+    for i, step in enumerate((1.0, 1.0, 10.0, None, 1e-3)):
+        if step is not None:
+            move = zero.at[i].set(step)
+            difference = np.asarray(end(move) - end(-move)) / (2 * step)
+            np.testing.assert_allclose(
+                slope[..., i], difference, rtol=1e-5, atol=1e-7 * np.abs(difference).max()
+            )
