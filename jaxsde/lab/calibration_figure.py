@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from jaxsde.inference.calibrate import Calibration
 from jaxsde.lab import style
@@ -91,6 +91,12 @@ def _loss(axes: Axes, fits: Series[Calibration]) -> None:
             marker=style.MARKERS[i], label=fit.objective,
         )  # fmt: skip
     axes.set_yscale("log")
+    plain = FuncFormatter(lambda y, _: f"{y:g}")
+    axes.yaxis.set_major_formatter(plain)
+    if min(np.min(fit.loss[fit.loss > 0], initial=np.inf) for fit in fits) * 30 > max(
+        float(np.max(fit.loss)) for fit in fits
+    ):
+        axes.yaxis.set_minor_formatter(plain)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="accepted step", ylabel="loss above its lower bound (nats)")
     axes.legend()
@@ -137,6 +143,7 @@ def _estimates(axes: Axes, fits: Series[Calibration], truth: Mapping[str, float]
         labels.append("\n".join([SYMBOLS.get(name, name), *lines]))
     axes.set_yticks(range(len(free)), labels)
     axes.set_ylim(len(free) - 0.4, -0.6)
-    axes.set_xlabel(f"estimate / {'truth' if known else 'estimate'} - 1  (%)")
+    what = "truth" if known else f"{fits[0].objective} estimate"
+    axes.set_xlabel(f"relative to the {what}  (%)")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=n + 1)
-    style.letter(axes, "(c) estimates beside the " + ("truth" if known else "start"))
+    style.letter(axes, "(c) estimates" + (" beside the truth" if known else ""))

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from jaxsde.analysis.verify import Comparison, all_z, rms
 from jaxsde.inference.calibrate import Calibration
-from jaxsde.lab.table import Row, format_number
+from jaxsde.lab.table import Row, format_error, format_number
 
 
 class Rate(ProgressColumn):
@@ -65,19 +65,20 @@ def progress_bar(console: Console) -> Iterator:
 def print_rows(console: Console, rows: list[Row], title: str) -> None:
     """Print estimate +- error beside exact theory."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    for name in ("quantity", "estimate", "± error", "exact theory", "unit", "z", "what"):
-        table.add_column(name, justify="left" if name in ("quantity", "unit", "what") else "right")
+    for name in ("quantity", "estimate", "± error", "exact theory", "unit", "z"):
+        table.add_column(name, justify="left" if name in ("quantity", "unit") else "right")
     for row in rows:
         table.add_row(
             row.label,
             format_number(row.value, row.error),
-            format_number(row.error),
+            format_error(row.error),
             format_number(row.theory),
             row.unit,
             "-" if row.z is None else f"{row.z:+.1f}",
-            row.note,
         )
     console.print(table)
+    for row in rows:
+        console.print(f"  {row.label}: {row.note}", style="dim", highlight=False)
 
 
 def format_parameter(name: str, value: float) -> tuple[str, str]:
@@ -97,13 +98,13 @@ def print_calibrations(
         how = "exact moments" if c.objective == "moments" else f"{c.n_simulated} simulated shots"
         state = "converged" if c.converged else "NOT CONVERGED"
         table = Table(
-            title=f"{c.objective} ({how}): {state} in {len(c.loss) - 1} steps, "
-            f"misfit {c.misfit:.0f} for {c.misfit_dof} degrees of freedom",
+            title=f"{c.objective} ({how}): {state}, {len(c.loss) - 1} steps, "
+            f"misfit {c.misfit:.0f} of {c.misfit_dof}",
             box=box.SIMPLE_HEAD,
             title_justify="left",
         )
-        for name in ("parameter", "start", "estimate", "± std. error", "of it MC", "truth", "z"):
-            table.add_column(name, justify="left" if name == "parameter" else "right")
+        for name in ("free", "start", "estimate", "± error", "of it MC", "truth", "z"):
+            table.add_column(name, justify="left" if name == "free" else "right")
         table.add_column("unit")
         for i, name in enumerate(c.free):
             unit = format_parameter(name, 1.0)[1]
@@ -114,8 +115,8 @@ def print_calibrations(
                 name,
                 format_number(c.start[i] / factor),
                 format_number(value, error),
-                format_number(error),
-                format_number(c.mc_error[i] / factor) if c.n_simulated else "-",
+                format_error(error),
+                format_error(c.mc_error[i] / factor) if c.n_simulated else "-",
                 "-" if known is None else format_number(known / factor),
                 "-" if known is None else f"{(c.values[i] - known) / c.stderr[i]:+.1f}",
                 unit,

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsde import __version__
 from jaxsde.engine.detect import Detector
 from jaxsde.inference.calibrate import OBJECTIVES, Calibration, calibrate
 from jaxsde.inference.transform import check_free
@@ -22,13 +23,13 @@ from jaxsde.physics.params import Params
 from jaxsde.physics.sequence import Sequence
 
 DEFAULT_EXPERIMENT = "the paper's Figs. 3-4"
-LIBRARIES = ("jaxsde", "jax", "jaxlib", "numpy", "scipy", "optax", "xarray", "zarr", "matplotlib")
+LIBRARIES = ("jax", "jaxlib", "numpy", "scipy", "optax", "xarray", "zarr", "matplotlib")
 
 
 def environment(command: list[str] | None = None) -> dict[str, Any]:
     """Return what a manifest says of the machine: versions, devices, precision, time, command."""
     facts: dict[str, Any] = dict(
-        versions={name: metadata.version(name) for name in LIBRARIES},
+        versions={"jaxsde": __version__} | {name: metadata.version(name) for name in LIBRARIES},
         python=platform.python_version(),
         platform=platform.platform(),
         devices=[f"{d.platform}:{d.id} {d.device_kind}" for d in jax.devices()],

@@ -124,7 +124,7 @@ def _plane(axes: Axes, results: Results) -> None:
                 facecolor=style.BLUE,
                 alpha=alpha,
                 edgecolor="none",
-            )  # fmt: skip
+            )
         )
     if bound > 0:
         axes.add_patch(Circle((0, 0), bound, fill=False, edgecolor=style.ORANGE, linestyle="--"))

@@ -57,6 +57,7 @@ td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabula
 th.number { text-align: right; }
 td.what small { display: block; color: var(--soft); font-size: .8rem; min-width: 9rem; }
 td.nowrap { white-space: nowrap; }
+sub, sup { line-height: 0; }
 td.far { font-weight: 700; }
 figure { margin: 1.2rem 0 2rem; }
 figure img { display: block; width: 100%; max-width: 46rem; height: auto; margin: 0 auto;
@@ -123,6 +124,11 @@ def _table(header: Iterable[str], lines: Iterable[Iterable[tuple[str, str]]]) ->
         f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
+
+
+def _pairs(header: tuple[str, str], lines: list[tuple[str, str]]) -> str:
+    """Return a table of plain names and values."""
+    return _table(header, [[(_text(n), "nowrap"), (html.escape(v), "")] for n, v in lines])
 
 
 def _text(text: str) -> str:
@@ -204,7 +210,8 @@ def _parameters(e: Experiment) -> str:
             text += " quanta/s"
         elif field.startswith("n_"):
             text += " quanta"
-        lines.append([(_text(symbol), "nowrap"), (text, "nowrap"), (field, "nowrap"), (_text(what), "note")])
+        cells = (_text(symbol), "nowrap"), (text, "nowrap"), (field, "nowrap"), (_text(what), "note")
+        lines.append(cells)
     return _table(("symbol", "value", "field", "what it is"), lines)
 
 
@@ -274,7 +281,7 @@ def _settings(e: Experiment) -> str:
             ("gain scan, shots", f"{scan.shots} for each δ"),
             ("gain scan, fit window", window),
         ]
-    return _table(("setting", "value"), [[(_text(n), "nowrap"), (html.escape(v), "")] for n, v in lines])
+    return _pairs(("setting", "value"), lines)
 
 
 def _reproduce(e: Experiment, manifest: dict[str, Any]) -> str:
@@ -309,4 +316,4 @@ def _facts(manifest: dict[str, Any]) -> str:
             add("" if name == "versions" else name, value)
     if not lines:
         return '<p class="hint">Not recorded.</p>'
-    return _table(("what", "value"), [[(html.escape(n), "nowrap"), (html.escape(v), "")] for n, v in lines])
+    return _pairs(("what", "value"), lines)

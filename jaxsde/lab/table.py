@@ -125,22 +125,28 @@ def _gain_rows(results: Results) -> list[Row]:
 
 
 def format_number(value: float | None, error: float | None = None) -> str:
-    """Return a number with the digits that its error makes meaningful, at least three."""
+    """Return a number to two digits of its error, or to four (an error itself: to three).
+
+    Up to a million without an exponent, so that a value, its error and theory read alike.
+    """
     if value is None:
         return "-"
     if not math.isfinite(value):
         return str(value)
-    scale = abs(value) if error is None or not error > 0 else error
+    known = error is not None and math.isfinite(error) and error > 0
+    scale, digits = (error, 2) if known and error is not None else (abs(value), 4)
     if scale == 0:
         return "0"
-    if abs(value) >= 1e4:
-        digits = 2 if error is None or not error > 0 else 1
-        lead = max(math.floor(math.log10(abs(value))), 0)
-        places = (
-            digits + 1
-            if error is None or not error > 0
-            else max(lead - math.floor(math.log10(error)) + 1, 1)
-        )
-        return f"{value:.{places}e}"
-    places = (3 if error is None or not error > 0 else 2) - 1 - math.floor(math.log10(scale))
-    return f"{value:.{max(places, 0)}f}"
+    places = digits - 1 - math.floor(math.log10(scale))
+    if max(abs(value), scale) >= 1e6 or abs(scale) < 1e-4:
+        lead = math.floor(math.log10(max(abs(value), scale)))
+        return f"{value:.{max(places + lead, 1)}e}"
+    rounded = round(value, places)
+    return f"{rounded:.{max(places, 0)}f}"
+
+
+def format_error(error: float | None) -> str:
+    """Return an error to two digits."""
+    if error is None or not math.isfinite(error):
+        return "-"
+    return format_number(error, error)
