@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 import jaxsde
 
@@ -21,25 +22,23 @@ def paper(n_shots: int = 20_000, seed: int = 1) -> jaxsde.Shots:
     )
 
 
-def z_of_products(x: np.ndarray, expected: np.ndarray) -> np.ndarray:
+def z_of_products(x: ArrayLike, expected: ArrayLike) -> np.ndarray:
     """Return (sample mean of x_i x_j - expected)/its standard error, for the upper triangle.
 
     x: (shots, variables).  The error is the scatter of the products themselves, which makes no
     assumption on their law.
     """
-    x = np.asarray(x, float)
-    rows, columns = np.triu_indices(x.shape[1])
-    products = x[:, rows] * x[:, columns]
-    error = products.std(axis=0, ddof=1) / np.sqrt(len(x))
+    values = np.asarray(x, float)
+    rows, columns = np.triu_indices(values.shape[1])
+    products = values[:, rows] * values[:, columns]
+    error = products.std(axis=0, ddof=1) / np.sqrt(len(values))
     return (products.mean(axis=0) - np.asarray(expected)[rows, columns]) / error
 
 
 @functools.cache
 def paper_displacement(n_shots: int = 20_000, seed: int = 1) -> jaxsde.MeanSquaredDisplacement:
     """Return <D^2>_cyc of `paper`."""
-    return jaxsde.mean_squared_displacement(
-        paper(n_shots, seed).record, PARAMS, SEQUENCE, DETECTOR
-    )
+    return jaxsde.mean_squared_displacement(paper(n_shots, seed).record, PARAMS, SEQUENCE, DETECTOR)
 
 
 @functools.cache

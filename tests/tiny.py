@@ -1,38 +1,138 @@
-"""A real run of the whole chain, made so small that tests of what is drawn of it stay quick."""
+"""Results made up of plausible numbers, so that tests of what is drawn of them are quick.
+
+The gain is really fitted; everything else is a closed form plus noise of a fixed seed.
+"""
 
 import dataclasses
 import functools
 import pathlib
 
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsde.analysis.displacement import MeanSquaredDisplacement
+from jaxsde.analysis.matched import FilterBank
+from jaxsde.analysis.moments import Moments
+from jaxsde.engine.plan import choose_resolution
+from jaxsde.engine.simulate import Shots
 from jaxsde.lab.config import load_experiment
-from jaxsde.lab.experiment import Results, run_experiment
+from jaxsde.lab.experiment import (
+    Beat,
+    Ensemble,
+    Results,
+    build_sequence,
+    fit_growth,
+    scan_sequences,
+)
+from jaxsde.lab.spec import Experiment
 from jaxsde.physics.params import TWO_PI
+from jaxsde.physics.sequence import Sequence
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[1] / "examples"
-# As long as a scan's sequences, so that both compile once.
-DURATIONS = dict(preparation=30e-6, pulse=40e-6, ringdown=30e-6)
+DURATIONS = dict(preparation=30e-6, pulse=40e-6, ringdown=60e-6)
 DELTAS = tuple(TWO_PI * f for f in (0.0, 5.5e3, 11e3))
+GAINS = (2.7e4, 4.1e4, 2.8e4)  # 1/s
+D_0 = 3e10  # (rad/s)^2
+
+
+def experiment() -> Experiment:
+    """Return kohler2018.toml with short stages, few shots and 1 us samples."""
+    e = load_experiment(EXAMPLES / "kohler2018.toml")
+    assert e.gain_scan is not None
+    return dataclasses.replace(
+        e,
+        shots=12,
+        detector=dataclasses.replace(e.detector, sample_interval=1e-6),
+        stages=tuple(
+            dataclasses.replace(s, duration=DURATIONS.get(s.name, s.duration)) for s in e.stages
+        ),
+        analysis=dataclasses.replace(e.analysis, fit_window=(8e-6, 36e-6)),
+        gain_scan=dataclasses.replace(
+            e.gain_scan, delta=DELTAS, t_c=40e-6, fit_window=(8e-6, 36e-6), shots=10
+        ),
+    )
+
+
+def ensemble(e: Experiment, sequence: Sequence, shots: int, gain: float, seed: int) -> Ensemble:
+    """Return an ensemble that grows at gain (1/s) during the pulse and then beats."""
+    rng = np.random.default_rng(seed)
+    n, stages, quadratures = sequence.n_samples, len(sequence.stages), len(e.detector.quadratures)
+    t = np.clip(sequence.time - 40e-6, 0.0, 40e-6)
+    after = np.maximum(sequence.time - 90e-6, 0.0)
+    expected = D_0 * np.exp(gain * t) * (1 + 0.5 * np.sin(TWO_PI * 25e3 * after))
+    each = expected * rng.exponential(1.0, (shots, 1)) + 0.5 * D_0 * rng.normal(size=(shots, n))
+    noise = np.sqrt(float(np.asarray(e.detector.S_SN)) / (2 * sequence.sample_interval))
+    return Ensemble(
+        sequence=sequence,
+        shots=Shots(
+            record=jnp.asarray(noise * rng.normal(size=(shots, n, quadratures))),
+            time=sequence.time,
+            stage=sequence.stage_index,
+            omega_m=jnp.full(shots, float(e.params.omega_m)),
+            omega_s=jnp.full(shots, float(e.params.omega_s)),
+            states=jnp.zeros((shots, stages, 6)),
+            status=jnp.zeros(shots, int),
+            backend="scan",
+            method=e.method,
+            resolution=choose_resolution(e.params, sequence),
+        ),
+        displacement=MeanSquaredDisplacement(
+            time=sequence.time,
+            mean=jnp.asarray(each.mean(axis=0)),
+            stderr=jnp.asarray(each.std(axis=0, ddof=1) / np.sqrt(shots)),
+            each=jnp.asarray(each),
+            noise_bias=jnp.zeros(n),
+        ),
+        expected=expected,
+    )
+
+
+def moments() -> tuple[Moments, np.ndarray]:
+    """Return (estimate, exact C) of n_m = 10, n_s = 12 and <a b> = -11i."""
+    exact = np.diag([21.0, 21.0, 25.0, 25.0])
+    exact[0, 3] = exact[3, 0] = exact[1, 2] = exact[2, 1] = -22.0
+    rng = np.random.default_rng(5)
+    root = rng.normal(size=(10, 10))
+    cov = root @ root.T / 20 + 0.5 * np.eye(10)
+    off = np.zeros((4, 4))
+    off[np.triu_indices(4)] = rng.multivariate_normal(np.zeros(10), cov)
+    made = Moments(
+        C=jnp.asarray(exact + off + np.triu(off, 1).T),
+        C_cov=jnp.asarray(cov),
+        raw=jnp.eye(4),
+        bias=jnp.eye(4),
+        mixing=jnp.eye(10),
+        n_shots=12,
+    )
+    return made, exact
 
 
 @functools.cache
 def tiny_results() -> Results:
-    """Return the results of kohler2018.toml with short stages, few shots and 1 us samples."""
-    e = load_experiment(EXAMPLES / "kohler2018.toml")
-    assert e.gain_scan is not None
-    return run_experiment(
-        dataclasses.replace(
-            e,
-            shots=12,
-            detector=dataclasses.replace(e.detector, sample_interval=1e-6),
-            stages=tuple(
-                dataclasses.replace(s, duration=DURATIONS.get(s.name, s.duration))
-                for s in e.stages
-            ),
-            analysis=dataclasses.replace(e.analysis, fit_window=(8e-6, 36e-6)),
-            gain_scan=dataclasses.replace(
-                e.gain_scan, delta=DELTAS, t_c=40e-6, fit_window=(8e-6, 36e-6), shots=10
-            ),
-        )
+    """Return made-up results of experiment(), with a reference and a scan of the gain."""
+    e = experiment()
+    sequence = build_sequence(e)
+    main = ensemble(e, sequence, e.shots, GAINS[1], 0)
+    scan = [
+        (delta, ensemble(e, s, 10, gain, 2 + i))
+        for i, ((delta, s), gain) in enumerate(zip(scan_sequences(e), GAINS, strict=True))
+    ]
+    estimate, exact = moments()
+    t = sequence.time[sequence.span("ringdown")] + 0.5e-6
+    beat = 2e11 + 1e11 * np.sin(TWO_PI * 25e3 * (t - 90e-6))
+    return Results(
+        experiment=e,
+        main=main,
+        reference=ensemble(e, build_sequence(e, coupled=False), e.shots, 0.0, 1),
+        bank=FilterBank(
+            weights=jnp.zeros((4, sequence.n_samples, 2)),
+            names=("Z_m", "P_m", "Z_s", "P_s"),
+            stage=4,
+        ),
+        moments=estimate,
+        C_theory=exact,
+        beat=Beat(time=t, mean=beat, stderr=0.1 * beat, lower=0.8 * beat, upper=1.2 * beat),
+        growth=fit_growth(e, main, scan),
     )
 
 

@@ -8,12 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxsde.analysis.moments import COLUMNS, ROWS, occupations, pair_correlation
+from jaxsde.analysis.moments import (
+    COLUMNS,
+    ROWS,
+    exchange_correlation,
+    occupations,
+    pair_correlation,
+)
 from jaxsde.engine.covariance import NODES, gauss_hermite, stage_transition, state_at
 from jaxsde.engine.plan import Resolution, choose_resolution
 from jaxsde.engine.step import Transition
 from jaxsde.physics.model import measured
-from jaxsde.physics.params import Params
+from jaxsde.physics.params import Leaf, Params
 from jaxsde.physics.sequence import Sequence
 
 
@@ -86,16 +92,19 @@ def beat(
     return mean, jnp.sqrt(jnp.maximum(variance, 0.0))
 
 
-def maximally_correlated(c: Float[Array, "4 4"]) -> Float[Array, "4 4"]:
-    """Return the state with the occupations and pair phase of C and the largest |<a b>|.
+def maximally_correlated(c: Float[Array, "4 4"], epsilon: Leaf) -> Float[Array, "4 4"]:
+    """Return the state with the occupations of C and the largest resonant correlation.
 
-    |<a b>|^2 <= min(n_m (n_s + 1), n_s (n_m + 1)), the bound that uncertainty sets.
+    Its phase is that of C.  For a negative mass that is <a b>, |<a b>|^2 <= min(n_m (n_s + 1),
+    n_s (n_m + 1)); for a positive mass <a^dag b>, |<a^dag b>|^2 <= n_m n_s: the bounds that
+    uncertainty sets.
     """
     n_m, n_s = (jnp.maximum(n, 0.0) for n in occupations(c))
-    ab = pair_correlation(c)
-    size = jnp.sqrt(jnp.minimum(n_m * (n_s + 1), n_s * (n_m + 1)))
-    phase = jnp.where(jnp.abs(ab) > 0, ab / jnp.abs(jnp.where(ab == 0, 1.0, ab)), 1.0)
-    re, im = 2 * size * phase.real, 2 * size * phase.imag
-    cross = jnp.stack([jnp.stack([re, im]), jnp.stack([im, -re])])
+    negative = jnp.asarray(epsilon) < 0
+    bound = jnp.where(negative, jnp.minimum(n_m * (n_s + 1), n_s * (n_m + 1)), n_m * n_s)
+    angle = jnp.where(negative, jnp.angle(pair_correlation(c)), jnp.angle(exchange_correlation(c)))
+    sign = jnp.where(negative, 1.0, -1.0)
+    re, im = (2 * jnp.sqrt(bound) * part for part in (jnp.cos(angle), jnp.sin(angle)))
+    cross = jnp.stack([jnp.stack([re, im]), jnp.stack([sign * im, -sign * re])])
     m, s = (2 * n_m + 1) * jnp.eye(2), (2 * n_s + 1) * jnp.eye(2)
     return jnp.block([[m, cross], [cross.T, s]])

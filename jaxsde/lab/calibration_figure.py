@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Series
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -69,7 +70,8 @@ def calibration_figure(
                 f"{', '.join(fit.free)}; draw them one by one"
             )
     figure = style.new_figure(7.4, 6.2)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.0, 1.0 + 0.12 * len(free)))
+    halves: Any = figure.subfigures(2, 1, height_ratios=(1.0, 1.0 + 0.12 * len(free)))
+    top, bottom = halves
     loss, path = top.subplots(1, 2)
     _loss(loss, fits)
     _path(path, fits)
@@ -87,16 +89,20 @@ def _loss(axes: Axes, fits: Series[Calibration]) -> None:
     """Draw the loss after each accepted step."""
     for i, fit in enumerate(fits):
         axes.plot(
-            np.arange(fit.loss.size), fit.loss, LINES[i % 4], color=style.COLOURS[i],
-            marker=style.MARKERS[i], label=fit.objective,
-        )  # fmt: skip
+            np.arange(fit.loss.size),
+            fit.loss,
+            LINES[i % 4],
+            color=style.COLOURS[i],
+            marker=style.MARKERS[i],
+            label=fit.objective,
+        )
     axes.set_yscale("log")
-    plain = FuncFormatter(lambda y, _: f"{y:g}")
-    axes.yaxis.set_major_formatter(plain)
-    if min(np.min(fit.loss[fit.loss > 0], initial=np.inf) for fit in fits) * 30 > max(
-        float(np.max(fit.loss)) for fit in fits
-    ):
-        axes.yaxis.set_minor_formatter(plain)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    # Over less than two decades 2, 3 and 5 are numbered too.
+    values = np.concatenate([fit.loss[fit.loss > 0] for fit in fits])
+    if values.size and values.max() < 100 * values.min():
+        some = FuncFormatter(lambda y, _: f"{y:g}" if f"{y:e}"[0] in "235" else "")
+        axes.yaxis.set_minor_formatter(some)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="accepted step", ylabel="loss above its lower bound (nats)")
     axes.legend()
@@ -108,10 +114,13 @@ def _path(axes: Axes, fits: Series[Calibration]) -> None:
     for i, fit in enumerate(fits):
         for j, name in enumerate(fit.free):
             axes.plot(
-                np.arange(fit.path.shape[0]), fit.path[:, j] / fit.values[j], LINES[i % 4],
-                color=style.COLOURS[j % 7], marker=style.MARKERS[j % 7],
+                np.arange(fit.path.shape[0]),
+                fit.path[:, j] / fit.values[j],
+                LINES[i % 4],
+                color=style.COLOURS[j % 7],
+                marker=style.MARKERS[j % 7],
                 label=SYMBOLS.get(name, name) if i == 0 else None,
-            )  # fmt: skip
+            )
     axes.axhline(1, color=style.GREY, linewidth=0.6)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="accepted step", ylabel="parameter / its final value")
@@ -131,9 +140,14 @@ def _estimates(axes: Axes, fits: Series[Calibration], truth: Mapping[str, float]
     for i, fit in enumerate(fits):
         y = np.arange(len(free)) + (i - (n - 1) / 2) * 0.26
         axes.errorbar(
-            100 * (fit.values / base - 1), y, xerr=100 * fit.stderr / np.abs(base),
-            fmt=style.MARKERS[i], color=style.COLOURS[i], capsize=3, label=f"{fit.objective}, 1 σ",
-        )  # fmt: skip
+            100 * (fit.values / base - 1),
+            y,
+            xerr=100 * fit.stderr / np.abs(base),
+            fmt=style.MARKERS[i],
+            color=style.COLOURS[i],
+            capsize=3,
+            label=f"{fit.objective}, 1 σ",
+        )
     start = 100 * (fits[0].start / base - 1)
     axes.plot(start, np.arange(len(free)), "|", color=style.GREY, markersize=14, label="start")
     axes.axvline(0, color=style.BLACK, linewidth=0.8)

@@ -43,7 +43,7 @@ CAPTIONS = {
     "beat": (
         "Beat of ⟨D²⟩_cyc in the ringdown (as Fig. 4c). Circles: measured, 1 σ. Line: free "
         "evolution of the estimated two-mode state, averaged over cycles, with its 1 σ band. "
-        "Shaded: 1 σ bounds for {bound} with the same occupations. Dashed: exact expectation."
+        "Shaded: 1 σ bounds for {bound}. Dashed: exact expectation."
         "{reference}"
     ),
 }
@@ -71,7 +71,7 @@ def caption(name: str, results: Results) -> str:
             else "The spin has positive mass (ε = +1): quanta are exchanged, so ⟨a† b⟩ is the "
             "resonant correlation."
         ),
-        bound="a maximally correlated state",
+        bound="a maximally correlated state with the same occupations",
         reference=(
             "" if results.reference is None else " Squares: without coupling, the initial state."
         ),

@@ -15,6 +15,7 @@ from jaxsde.analysis.displacement import (
     expected_displacement,
     mean_squared_displacement,
 )
+from jaxsde.analysis.filters import filter_matrix, low_pass
 from jaxsde.analysis.gain import GainFit, fit_gain
 from jaxsde.analysis.matched import FilterBank, matched_filter
 from jaxsde.analysis.moments import Moments, estimate_moments, true_moments
@@ -287,10 +288,20 @@ def ringdown_filters(experiment: Experiment, sequence: Sequence) -> FilterBank:
 
 
 def reconstruct(experiment: Experiment, sequence: Sequence, moments: Moments) -> Beat:
-    """Return the beat of the estimated C, and 1-sigma bounds of a maximally correlated state."""
-    evolution = beat_map(experiment.params, sequence, experiment.analysis.ringdown)
+    """Return the beat of the estimated C, and 1-sigma bounds of a maximally correlated state.
+
+    Averaged over cycles by S11's own low-pass, since the measured <D^2>_cyc was.
+    """
+    spec = experiment.analysis
+    evolution = beat_map(experiment.params, sequence, spec.ringdown)
+    sos = low_pass(spec.cycle_average, sequence.sample_interval)
+    average = jnp.asarray(filter_matrix(sos, evolution.time.size))
+    evolution = dataclasses.replace(
+        evolution, weights=average @ evolution.weights, noise=average @ evolution.noise
+    )
     mean, stderr = beat(evolution, moments.C, moments.C_cov)
-    extreme, spread = beat(evolution, maximally_correlated(moments.C), moments.C_cov)
+    extreme_state = maximally_correlated(moments.C, experiment.params.epsilon)
+    extreme, spread = beat(evolution, extreme_state, moments.C_cov)
     return Beat(
         time=evolution.time,
         mean=np.asarray(mean),
@@ -330,8 +341,8 @@ def spectrogram(ensemble: Ensemble, window: float = 40e-6):
         fs=1 / dt,
         window="hann",
         nperseg=n,
-        noverlap=n - max(1, n // 16),
-        nfft=8 * n,
+        noverlap=n - max(1, n // 8),
+        nfft=4 * n,
         axis=1,
     )
     keep = f <= 250e3

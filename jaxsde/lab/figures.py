@@ -8,11 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxsde.analysis.filters import filter_matrix, low_pass
 from jaxsde.lab import style
 from jaxsde.lab.calibration_figure import calibration_figure
 from jaxsde.lab.captions import CAPTIONS, caption
-from jaxsde.lab.experiment import Beat, Ensemble, Results, pulse_start, spectrogram
+from jaxsde.lab.experiment import Ensemble, Results, pulse_start, spectrogram
 from jaxsde.lab.gain_figures import gain_figure, growth_figure
 from jaxsde.lab.moments_figure import moments_figure
 from jaxsde.lab.style import D_SQUARED, D_SQUARED_LABEL, KHZ, US, save_figure
@@ -127,10 +126,14 @@ def spectrogram_figure(results: Results) -> Figure:
     figure = style.new_figure(7.2, 3.6)
     axes = figure.add_subplot()
     image = axes.pcolormesh(
-        (t - origin) * US, f[shown] / 1e3, level, shading="gouraud", cmap="cividis",
+        (t - origin) * US,
+        f[shown] / 1e3,
+        level,
+        shading="gouraud",
+        cmap="cividis",
         vmin=min(0.0, float(level.max()) - 1.0) if label.endswith("noise (dB)") else None,
         rasterized=True,
-    )  # fmt: skip
+    )
     axes.set(
         xlim=((t[0] - origin) * US, (t[-1] - origin) * US),
         ylim=(80, 160),
@@ -200,14 +203,24 @@ def _ensemble(
         thin = np.flatnonzero(chosen)
         thin = thin[thin % step == 0]
         axes.plot(
-            t[thin], mean[thin], marker, color=colour, alpha=alpha, markersize=2.6,
-            markeredgewidth=0, label=label,
-        )  # fmt: skip
+            t[thin],
+            mean[thin],
+            marker,
+            color=colour,
+            alpha=alpha,
+            markersize=2.6,
+            markeredgewidth=0,
+            label=label,
+        )
     axes.fill_between(t, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
     axes.plot(
-        t, ensemble.expected / D_SQUARED, line, color=style.BLACK, linewidth=0.9,
+        t,
+        ensemble.expected / D_SQUARED,
+        line,
+        color=style.BLACK,
+        linewidth=0.9,
         label=f"exact, {name}",
-    )  # fmt: skip
+    )
 
 
 @matplotlib.rc_context(style.RC)
@@ -217,13 +230,19 @@ def beat_figure(results: Results) -> Figure:
     span = sequence.span(spec.ringdown)
     origin = span.start * sequence.sample_interval
     t = (results.beat.time - origin) * US
-    beat = cycle_averaged(results)
+    beat = results.beat
     figure = style.new_figure(7.2, 3.8)
     axes = figure.add_subplot()
     axes.fill_between(
-        t, beat.lower / D_SQUARED, beat.upper / D_SQUARED, facecolor=style.ORANGE, alpha=0.4,
-        edgecolor=style.ORANGE, linewidth=0.8, label="maximally correlated, 1 σ",
-    )  # fmt: skip
+        t,
+        beat.lower / D_SQUARED,
+        beat.upper / D_SQUARED,
+        facecolor=style.ORANGE,
+        alpha=0.4,
+        edgecolor=style.ORANGE,
+        linewidth=0.8,
+        label="maximally correlated, 1 σ",
+    )
     low, high = (beat.mean - beat.stderr) / D_SQUARED, (beat.mean + beat.stderr) / D_SQUARED
     axes.fill_between(t, low, high, color=style.BLACK, alpha=0.2, linewidth=0)
     axes.plot(t, beat.mean / D_SQUARED, color=style.BLACK, label="from the estimated C, 1 σ")
@@ -232,9 +251,13 @@ def beat_figure(results: Results) -> Figure:
     if pulse and results.reference is not None:
         _points(axes, results.reference, span, origin, "without coupling", style.RED, "s")
     axes.plot(
-        (sequence.time[span] - origin) * US, results.main.expected[span] / D_SQUARED, "--",
-        color=style.PURPLE, linewidth=1.2, label="exact expectation",
-    )  # fmt: skip
+        (sequence.time[span] - origin) * US,
+        results.main.expected[span] / D_SQUARED,
+        "--",
+        color=style.PURPLE,
+        linewidth=1.2,
+        label="exact expectation",
+    )
     top = max(axes.get_ylim()[1], 0.0)
     axes.set(
         xlim=(0, min(t[-1], 400.0)),
@@ -244,28 +267,6 @@ def beat_figure(results: Results) -> Figure:
     )
     axes.legend(loc="upper right", ncols=3)
     return figure
-
-
-def cycle_averaged(results: Results) -> Beat:
-    """Return the beat after the low-pass that <D^2>_cyc went through (S11).
-
-    What turns at twice an oscillator's frequency is not in the measured signal either.
-    """
-    beat, corner = results.beat, results.experiment.analysis.cycle_average
-    sos = low_pass(corner, results.main.sequence.sample_interval)
-    matrix = filter_matrix(sos, beat.time.size)
-
-    def average(values):
-        return matrix @ values
-
-    mean = average(beat.mean)
-    return Beat(
-        time=beat.time,
-        mean=mean,
-        stderr=average(beat.mean + beat.stderr) - mean,
-        lower=average(beat.lower),
-        upper=average(beat.upper),
-    )
 
 
 def _points(
@@ -279,8 +280,12 @@ def _points(
         (trace.time[thin] - origin) * US,
         np.asarray(trace.mean)[thin] / D_SQUARED,
         np.asarray(trace.stderr)[thin] / D_SQUARED,
-        fmt=marker, color=colour, markersize=2.8, elinewidth=0.6, label=name,
-    )  # fmt: skip
+        fmt=marker,
+        color=colour,
+        markersize=2.8,
+        elinewidth=0.6,
+        label=name,
+    )
 
 
 FIGURES: dict[str, Callable[[Results], Figure]] = {

@@ -83,13 +83,23 @@ def _trace(axes: Axes, growth: Growth, i: int, near: np.ndarray, origin: float) 
     ):
         thin = np.flatnonzero(chosen)[::2]
         axes.plot(
-            t[thin] * US, mean[thin], "o", color=style.BLUE, alpha=alpha, markersize=2.4,
-            markeredgewidth=0, label=label,
-        )  # fmt: skip
+            t[thin] * US,
+            mean[thin],
+            "o",
+            color=style.BLUE,
+            alpha=alpha,
+            markersize=2.4,
+            markeredgewidth=0,
+            label=label,
+        )
     axes.fill_between(
-        t[near] * US, (mean - error)[near], (mean + error)[near], color=style.BLUE, alpha=0.25,
+        t[near] * US,
+        (mean - error)[near],
+        (mean + error)[near],
+        color=style.BLUE,
+        alpha=0.25,
         linewidth=0,
-    )  # fmt: skip
+    )
     fine = np.linspace(start, stop, 200)
     curve = growth_curve(fine, fit.D_0, float(fit.gain[i]), float(fit.diffusion[i]))
     axes.plot(fine * US, curve / D_SQUARED, color=style.RED, linewidth=1.8, label="fit of S12")
@@ -119,29 +129,48 @@ def gain_figure(results: Results) -> Figure:
     axes = figure.add_subplot()
     axes.axhline(0, color=style.GREY, linewidth=0.6)
     axes.plot(
-        growth.fine_delta / KHZ, growth.fine_theory / 1e3, color=style.BLACK,
+        growth.fine_delta / KHZ,
+        growth.fine_theory / 1e3,
+        color=style.BLACK,
         label="steady-state theory",
-    )  # fmt: skip
+    )
     axes.plot(
-        delta, growth.expected / 1e3, "o", mfc="none", color=style.BLUE, markersize=7,
+        delta,
+        growth.expected / 1e3,
+        "o",
+        mfc="none",
+        color=style.BLUE,
+        markersize=7,
         label=r"fit of the exact $\langle D^2\rangle_{\mathrm{cyc}}$",
-    )  # fmt: skip
+    )
     bound = at_zero(growth)
     label = f"fit of {growth.shots} shots, 1 σ"
     for chosen, alpha, text in ((~bound, 1.0, label), (bound, 0.35, "the same, at the bound 0")):
         if chosen.any():
             axes.errorbar(
-                delta[chosen], gain[chosen], error[chosen], fmt="D", color=style.RED, alpha=alpha,
-                markersize=4.5, elinewidth=1.0, capsize=2, label=text,
-            )  # fmt: skip
+                delta[chosen],
+                gain[chosen],
+                error[chosen],
+                fmt="D",
+                color=style.RED,
+                alpha=alpha,
+                markersize=4.5,
+                elinewidth=1.0,
+                capsize=2,
+                label=text,
+            )
     top = max(float(np.max(growth.fine_theory)) / 1e3, float(np.max(gain)))
     best = int(np.argmax(growth.fine_theory))
     peak, height = growth.fine_delta[best] / KHZ, growth.fine_theory[best] / 1e3
     axes.axvline(peak, color=style.GREY, linestyle=":", linewidth=0.9)
     axes.annotate(
         f"theory: {height:.1f} ms$^{{-1}}$ at {_signed(peak)} kHz",
-        (peak, 1.13 * top), xytext=(4, 0), textcoords="offset points", fontsize=8, va="center",
-    )  # fmt: skip
+        (peak, 1.13 * top),
+        xytext=(4, 0),
+        textcoords="offset points",
+        fontsize=8,
+        va="center",
+    )
     margin = 0.04 * (delta.max() - delta.min())
     axes.set(
         xlim=(delta.min() - margin, delta.max() + margin),

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsde import __version__
 from jaxsde.engine.detect import Detector
 from jaxsde.inference.calibrate import OBJECTIVES, Calibration, calibrate
 from jaxsde.inference.transform import check_free
@@ -23,13 +22,13 @@ from jaxsde.physics.params import Params
 from jaxsde.physics.sequence import Sequence
 
 DEFAULT_EXPERIMENT = "the paper's Figs. 3-4"
-LIBRARIES = ("jax", "jaxlib", "numpy", "scipy", "optax", "xarray", "zarr", "matplotlib")
+LIBRARIES = ("jaxsde", "jax", "jaxlib", "numpy", "scipy", "optax", "xarray", "zarr", "matplotlib")
 
 
 def environment(command: list[str] | None = None) -> dict[str, Any]:
     """Return what a manifest says of the machine: versions, devices, precision, time, command."""
     facts: dict[str, Any] = dict(
-        versions={"jaxsde": __version__} | {name: metadata.version(name) for name in LIBRARIES},
+        versions={name: _version(name) for name in LIBRARIES},
         python=platform.python_version(),
         platform=platform.platform(),
         devices=[f"{d.platform}:{d.id} {d.device_kind}" for d in jax.devices()],
@@ -39,6 +38,13 @@ def environment(command: list[str] | None = None) -> dict[str, Any]:
     if command is not None:
         facts |= dict(created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), command=command)
     return facts
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed (run from a checkout)"
 
 
 def standard_experiment() -> Experiment:

@@ -1,5 +1,7 @@
 """Second moments when the ringdown begins: estimated, exact, and the resonant correlation."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
@@ -29,7 +31,8 @@ def moments_figure(results: Results) -> Figure:
     """
     estimate, exact = np.asarray(results.moments.C), results.C_theory
     figure = style.new_figure(7.4, 6.3)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.0, 1.45))
+    halves: Any = figure.subfigures(2, 1, height_ratios=(1.0, 1.45))
+    top, bottom = halves
     maps = top.subplots(1, 3)
     limit = float(np.max(np.abs([estimate, exact])))
     for axes, values, title in zip(
@@ -71,13 +74,23 @@ def _occupations(axes: Axes, results: Results) -> None:
     exact = derived(jnp.asarray(results.C_theory))
     x = np.arange(len(shown))
     axes.bar(
-        x, [exact[n][0] for n, _ in shown], 0.62, color="#D9D9D9", edgecolor=style.GREY,
+        x,
+        [exact[n][0] for n, _ in shown],
+        0.62,
+        color="#D9D9D9",
+        edgecolor=style.GREY,
         label="exact",
-    )  # fmt: skip
+    )
     axes.errorbar(
-        x, [estimate[n][0] for n, _ in shown], [estimate[n][1] for n, _ in shown], fmt="o",
-        color=style.BLUE, markersize=5, capsize=3, label="estimated, 1 σ",
-    )  # fmt: skip
+        x,
+        [estimate[n][0] for n, _ in shown],
+        [estimate[n][1] or 0.0 for n, _ in shown],
+        fmt="o",
+        color=style.BLUE,
+        markersize=5,
+        capsize=3,
+        label="estimated, 1 σ",
+    )
     axes.axhline(0, color=style.BLACK, linewidth=0.6)
     axes.set_xticks(x, [label for _, label in shown])
     axes.set_ylabel("quanta")
@@ -97,7 +110,7 @@ def correlation(results: Results):
     units[np.arange(10), ROWS, COLUMNS] = 1.0
     units[np.arange(10), COLUMNS, ROWS] = 1.0
     slope = np.asarray(of(jnp.asarray(units)))
-    jacobian = np.stack([slope.real, slope.imag])
+    jacobian = np.stack([np.real(slope), np.imag(slope)])
     cov = jacobian @ np.asarray(results.moments.C_cov) @ jacobian.T
     values = derived(results.moments.C)
     n_m, n_s = (max(values[name][0], 0.0) for name in ("n_m", "n_s"))
@@ -137,13 +150,22 @@ def _plane(axes: Axes, results: Results) -> None:
     phase, sigma = phases[0] / np.pi, (phases[1] or 0.0) / np.pi
     true = float(np.angle(exact)) / np.pi
     axes.plot(
-        value.real, value.imag, "o", color=style.BLUE, markersize=5,
+        value.real,
+        value.imag,
+        "o",
+        color=style.BLUE,
+        markersize=5,
         label=style.minus(f"estimated, phase ({phase:+.3f} ± {sigma:.3f}) π"),
-    )  # fmt: skip
+    )
     axes.plot(
-        exact.real, exact.imag, "x", color=style.BLACK, markersize=7, markeredgewidth=1.6,
+        exact.real,
+        exact.imag,
+        "x",
+        color=style.BLACK,
+        markersize=7,
+        markeredgewidth=1.6,
         label=style.minus(f"exact, phase {true:+.3f} π"),
-    )  # fmt: skip
+    )
     reach = 1.15 * max(bound, abs(value) + 2 * float(np.sqrt(variances[-1])), abs(exact))
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     axes.set_xlabel(rf"Re $\langle {symbol}\rangle$  (quanta)")

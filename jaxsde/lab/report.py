@@ -210,7 +210,12 @@ def _parameters(e: Experiment) -> str:
             text += " quanta/s"
         elif field.startswith("n_"):
             text += " quanta"
-        cells = (_text(symbol), "nowrap"), (text, "nowrap"), (field, "nowrap"), (_text(what), "note")
+        cells = (
+            (_text(symbol), "nowrap"),
+            (text, "nowrap"),
+            (field, "nowrap"),
+            (_text(what), "note"),
+        )
         lines.append(cells)
     return _table(("symbol", "value", "field", "what it is"), lines)
 

@@ -23,7 +23,8 @@ KHZ = TWO_PI * 1e3  # rad/s in "2pi * 1 kHz"
 D_SQUARED = 1e3 * KHZ**2  # (rad/s)^2 in 10^3 kHz^2 of D^2/(2 pi)^2
 D_SQUARED_LABEL = r"$\langle D^2\rangle_{\mathrm{cyc}}/(2\pi)^2$  ($10^3$ kHz$^2$)"
 
-RC: dict[str, Any] = {
+# Matplotlib types the keys one by one; this is their plain dict.
+RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 9,
@@ -72,11 +73,13 @@ def save_figure(
     return paths
 
 
-def mark_stages(axes: Axes, sequence: Sequence, origin: float, *, colour: str = GREY) -> None:
+def mark_stages(
+    axes: Axes, sequence: Sequence, origin: float, *, colour: str = GREY, inches: float = 5.8
+) -> None:
     """Mark where stages begin and end, and write their names above the axes.
 
     axes: its x axis is the time from origin (s) in us, with limits set.  Names of stages too
-    short for them stand upright.
+    short for them, in axes some `inches` wide, stand upright.
     """
     low, high = axes.get_xlim()
     edges = np.cumsum([0] + [s.n_samples for s in sequence.stages]) * sequence.sample_interval
@@ -84,14 +87,13 @@ def mark_stages(axes: Axes, sequence: Sequence, origin: float, *, colour: str = 
     for edge in edges:
         if low < edge < high:
             axes.axvline(edge, color=colour, linewidth=0.7, linestyle=":", zorder=1.5)
-    width = axes.figure.get_figwidth() * 0.8
     for stage, first, last in zip(sequence.stages, edges[:-1], edges[1:], strict=True):
         first, last = max(first, low), min(last, high)
         share = (last - first) / (high - low)
         if share <= 0:
             continue
         name = stage.name.replace("_", " ")
-        upright = share * width < 0.075 * len(name)
+        upright = share * inches < 0.075 * len(name)
         axes.text(
             (first + last) / 2,
             1.015,

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxsde.analysis.moments import derived
 from jaxsde.lab.experiment import Results
+from jaxsde.lab.spec import Experiment
 from jaxsde.physics.params import TWO_PI
 from jaxsde.physics.sequence import Sequence
 
@@ -36,6 +37,11 @@ class Row:
 def table_rows(results: Results) -> list[Row]:
     """Return the rows of a run: occupations, correlation and phase (S16), gain (S12)."""
     estimate = derived(results.moments.C, results.moments.C_cov)
+    # To first order in the errors, which says nothing of a phase whose amplitude is not seen.
+    for name in ("ab", "adag_b"):
+        size, error = estimate[f"abs_{name}"]
+        if size < 3 * error:
+            estimate[f"arg_{name}"] = estimate[f"arg_{name}"][0], None
     exact = derived(jnp.asarray(results.C_theory))
     negative = float(np.asarray(results.experiment.params.epsilon)) < 0
     pair, symbol = ("ab", "<a b>") if negative else ("adag_b", "<a† b>")
@@ -46,6 +52,8 @@ def table_rows(results: Results) -> list[Row]:
         (value, error), (theory, _) = estimate[name], exact[name]
         if name.startswith("arg"):
             value, theory = _near(value + offset, theory + offset)
+        if error is None:
+            note += "; not determined, its amplitude is below 3 errors"
         return Row(
             name=name if offset == 0 else name + "_pulse",
             label=label,
@@ -62,7 +70,7 @@ def table_rows(results: Results) -> list[Row]:
         row(f"abs_{pair}", f"|{symbol}|", "quanta", f"correlation, {at}"),
         row(f"arg_{pair}", f"arg {symbol}", "π", f"its phase, {at}", turn=math.pi),
     ]
-    offset = free_phase(results, results.main.sequence, negative)
+    offset = free_phase(results.experiment, results.main.sequence)
     if offset is not None:
         label = f"arg {symbol} at pulse end"
         note = "turned back by the free evolution of the ramp"
@@ -78,13 +86,13 @@ def _near(value: float, theory: float) -> tuple[float, float]:
     return theory + math.remainder(value - theory, TWO_PI), theory
 
 
-def free_phase(results: Results, sequence: Sequence, negative: bool) -> float | None:
+def free_phase(experiment: Experiment, sequence: Sequence) -> float | None:
     """Return the phase that the pair gains freely between the pulse's end and the ringdown.
 
-    <a b> turns at -(omega_m + eps omega_s) and <a^dag b> at +(omega_m - eps omega_s); what is
-    returned undoes it.  None without a pulse.
+    <a b> (negative mass) turns at -(omega_m + eps omega_s) and <a^dag b> (positive mass) at
+    +(omega_m - eps omega_s); what is returned undoes it.  None without a pulse.
     """
-    spec, p = results.experiment.analysis, results.experiment.params
+    spec, p = experiment.analysis, experiment.params
     if spec.pulse is None:
         return None
     names = [stage.name for stage in sequence.stages]
@@ -97,7 +105,7 @@ def free_phase(results: Results, sequence: Sequence, negative: bool) -> float | 
         ends = omega_m if isinstance(omega_m, tuple) else (omega_m,)
         mean = float(np.mean([float(p.omega_m if w is None else w) for w in ends]))
         spin = float(np.asarray(p.epsilon * p.omega_s))
-        rate = mean + spin if negative else -(mean - spin)
+        rate = mean + spin if spin < 0 else -(mean - spin)
         angle += rate * stage.n_samples * sequence.sample_interval
     return angle
 
@@ -111,6 +119,8 @@ def _gain_rows(results: Results) -> list[Row]:
     where = "" if np.isnan(delta) else f"delta/2π = {delta:.4g} kHz, "
     note = f"S12, {where}t_c = {growth.t_c * 1e6:g} us, {growth.shots} shots"
     value, error = float(growth.fit.gain[i]), float(growth.fit.gain_error[i])
+    if value <= 1e-6 / growth.t_c:
+        note += "; at its bound 0, these traces do not grow"
     common: dict[str, Any] = dict(value=value, error=error, unit="1/s")
     return [
         Row(name="gain", label="G+", theory=float(growth.theory[i]), note=note, **common),

@@ -27,7 +27,7 @@ _UNIT = re.compile(rf"(?:1|{_POWER})(?:\s*[*/]\s*{_POWER})*")
 
 
 @functools.cache
-def registry() -> pint.UnitRegistry:
+def registry() -> Any:
     """Return the units that experiment files may use; turns and radians are dimensions of it."""
     empty: Any = None  # no file of definitions; pint's annotations allow neither this nor decimals
     number: Any = decimal.Decimal
@@ -200,7 +200,7 @@ def shown(value: object) -> str:
 
 
 @functools.cache
-def _unit(text: str) -> pint.Unit | None:
+def _unit(text: str) -> Any:
     """Return the unit that text names, or None."""
     text = "1" + text if text.startswith("/") else text  # "3e4 /s" is 3e4 1/s
     if _UNIT.fullmatch(text) is None:

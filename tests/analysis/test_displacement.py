@@ -44,7 +44,9 @@ def power_by_scipy(signals):
 
 
 def measure(record, sequence=SHORT, **options):
-    return jaxsde.mean_squared_displacement(jnp.asarray(record), PARAMS, sequence, DETECTOR, **options)
+    return jaxsde.mean_squared_displacement(
+        jnp.asarray(record), PARAMS, sequence, DETECTOR, **options
+    )
 
 
 def test_expectation_is_that_of_every_cause_filtered_by_scipy():
@@ -53,7 +55,7 @@ def test_expectation_is_that_of_every_cause_filtered_by_scipy():
     causes = (vectors * np.sqrt(np.clip(values, 0, None))).T  # R = sum of outer products
     gains = gains_of(SHORT)
     direction = gains / np.linalg.norm(gains, axis=1, keepdims=True)
-    expected = sum(power_by_scipy(causes * direction[:, k]) for k in (0, 1))
+    expected = np.sum([power_by_scipy(causes * direction[:, k]) for k in (0, 1)], axis=0)
     got = jaxsde.expected_displacement(PARAMS, SHORT, DETECTOR)
     np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-9 * expected.max())
 
@@ -90,7 +92,9 @@ def test_a_tone_in_the_band_has_half_its_amplitude_squared(frequency):
 
 def test_shot_noise_alone_averages_to_zero():
     shots = 4000
-    noise = np.random.default_rng(1).normal(size=(shots, 160, 2)) * np.sqrt(noise_variance(DETECTOR))
+    noise = np.random.default_rng(1).normal(size=(shots, 160, 2)) * np.sqrt(
+        noise_variance(DETECTOR)
+    )
     got = measure(noise)
     z = np.asarray(got.mean / got.stderr)
     assert np.abs(z).max() < 4

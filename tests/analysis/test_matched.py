@@ -44,7 +44,7 @@ def test_filters_are_the_responses_of_s14_to_s16(epsilon):
     m = oracles.average_response(t, 1.0, params.omega_m, params.gamma_m, params.sigma_m)
     s = oracles.average_response(t, epsilon, params.omega_s, 0.0, params.sigma_s)
     # m(t) = (Re rho_m, -Im rho_m, Re rho_s, -Im rho_s): the response of Z to P is -Im rho.
-    shapes = np.stack([m.real, -m.imag, s.real, -s.imag])
+    shapes = np.stack([np.real(m), -np.imag(m), np.real(s), -np.imag(s)])
     gains = np.asarray(quadrature_gains(params, DETUNED, DETECTOR))
     expected = shapes[:, :, None] * gains / (gains @ gains) * DT
     np.testing.assert_allclose(bank.weights[:, 5:], expected, atol=1e-12 * np.abs(expected).max())
@@ -66,14 +66,16 @@ def test_a_record_of_the_state_itself_is_the_integral_of_its_response():
 
 
 def test_one_quadrature_serves_as_both_do():
-    """The projection on the signal's direction: a signal gives the same q however it is recorded."""
+    """A signal gives the same q however it is recorded: it is projected on its direction."""
     d = np.random.default_rng(0).normal(size=(3, 85))
     results = []
     for quadratures in (("I", "Q"), ("Q",), ("I",)):
         detector = dataclasses.replace(DETECTOR, quadratures=quadratures)
         gains = np.asarray(quadrature_gains(PARAMS, DETUNED, detector))
         record = jnp.asarray(d[..., None] * gains)
-        results.append(np.asarray(apply_filters(record, matched_filter(PARAMS, SEQUENCE, detector))))
+        results.append(
+            np.asarray(apply_filters(record, matched_filter(PARAMS, SEQUENCE, detector)))
+        )
     np.testing.assert_allclose(results[1], results[0], rtol=1e-10)
     np.testing.assert_allclose(results[2], results[0], rtol=1e-10)
 
@@ -102,7 +104,10 @@ def test_float32_records_are_filtered_in_the_filters_precision():
     "options, message",
     [
         (dict(stage="pulse"), r"^stage 'pulse': wanted the name of one stage"),
-        (dict(stage="ramp"), r"^stage 'ramp': omega_m: wanted a constant for matched filters, got a"),
+        (
+            dict(stage="ramp"),
+            r"^stage 'ramp': omega_m: wanted a constant for matched filters, got a",
+        ),
         (dict(stop=81), r"^filter window: .*<= 80, .*got start 0, stop 81; shorten the window$"),
         (dict(start=-1), r"^filter window: .*got start -1"),
         (dict(start=50, stop=50), r"^filter window: .*got start 50, stop 50"),
@@ -126,5 +131,7 @@ def test_matched_filter_refuses_a_dark_stage():
 def test_a_record_of_the_wrong_length_is_refused(shape):
     bank = matched_filter(PARAMS, SEQUENCE, DETECTOR)
     # Past the tests' import hook, which a user's session does not have.
-    with pytest.raises(ValueError, match=r"^record: wanted \(shots, 85, 2\) for these filters, got"):
+    with pytest.raises(
+        ValueError, match=r"^record: wanted \(shots, 85, 2\) for these filters, got"
+    ):
         apply_filters.__wrapped__(jnp.zeros(shape), bank)

@@ -92,9 +92,7 @@ def test_mixing_and_bias_add_up_to_the_second_moments_of_the_outputs():
     """<q q^T> of the whole chain, by a route that knows no state at the start of the ringdown."""
     bank, resolution, truth, mixing, bias = theory()
     z, w = gauss_hermite()
-    s = filter_covariance(
-        PARAMS, SEQUENCE, DETECTOR, bank.weights, 0, jnp.asarray(z), resolution
-    )
+    s = filter_covariance(PARAMS, SEQUENCE, DETECTOR, bank.weights, 0, jnp.asarray(z), resolution)
     expected = upper(np.einsum("k,kij->ij", w, s))
     np.testing.assert_allclose(mixing @ upper(truth) + bias, expected, rtol=1e-8)
 
@@ -106,8 +104,10 @@ def test_twenty_thousand_shots_give_the_truth():
     assert np.abs(z).max() < 4, z
     np.testing.assert_allclose(got.C, np.asarray(got.C).T)
     values, exact = jaxsde.derived(got.C, got.C_cov), jaxsde.derived(jnp.asarray(truth))
+    # Of <a^dag b>, near zero here, modulus and phase are no normal numbers.
     for name in ("n_m", "n_s", "abs_ab", "arg_ab"):
         value, error = values[name]
+        assert error is not None
         assert abs(value - exact[name][0]) < 4 * error, name
         assert error < 0.05 * max(abs(value), 1.0), name  # a real test: 20,000 shots see 5 %
     assert got.n_shots == 20_000
@@ -118,7 +118,7 @@ def test_twenty_thousand_shots_give_the_truth():
 
 def test_quoted_errors_are_the_scatter_of_batches():
     """100 batches of 200 shots: the scatter is known to 7 %."""
-    bank, resolution, truth, mixing, bias = theory()
+    bank, _, _, mixing, bias = theory()
     q = np.asarray(jaxsde.apply_filters(ensembles.paper().record, bank)).reshape(100, 200, 4)
     inverse = np.linalg.inv(mixing)
     values, errors = [], []
@@ -129,7 +129,9 @@ def test_quoted_errors_are_the_scatter_of_batches():
         cov = inverse @ np.cov(products, rowvar=False) @ inverse.T / 200
         named = jaxsde.derived(jnp.asarray(c + np.triu(c, 1).T), jnp.asarray(cov))
         values.append([*upper(c), *(named[k][0] for k in ("n_m", "n_s", "abs_ab", "arg_ab"))])
-        errors.append([*np.sqrt(np.diag(cov)), *(named[k][1] for k in ("n_m", "n_s", "abs_ab", "arg_ab"))])
+        errors.append(
+            [*np.sqrt(np.diag(cov)), *(named[k][1] for k in ("n_m", "n_s", "abs_ab", "arg_ab"))]
+        )
     # The same arithmetic as estimate_moments, which the first batch confirms.
     first = jaxsde.estimate_moments(
         ensembles.paper().record[:200], bank, PARAMS, SEQUENCE, DETECTOR
@@ -183,13 +185,19 @@ def test_average_responses_are_not_enough():
 
 
 def test_the_states_covariance_with_the_jitter_must_be_subtracted():
-    """The pulse's phases depend on the frequencies that the ringdown's do."""
+    """The pulse's phases depend on the frequencies that the ringdown's do.
+
+    The pair correlation would be off by more than the error of 20,000 shots, systematically.
+    """
     h, noise, p, w = responses()
     mean = np.einsum("k,kij->ij", w, p)
     cavity = np.broadcast_to(mean, p.shape).copy()
     cavity[:, :4, :4] = 0.0
     bias = upper(np.einsum("k,kij->ij", w, h @ cavity @ h.swapaxes(1, 2) + noise))
-    assert np.abs(naive(bias=bias)).max() > 4
+    off = naive(bias=bias)
+    assert np.abs(off).max() > 1.2
+    # <Z_m Z_s>, <Z_m P_s>, <P_m Z_s>, <P_m P_s>; the occupations hardly care.
+    assert np.abs(off[[2, 3, 5, 6]]).min() > 1.0 > 5 * np.abs(off[[0, 1, 4, 7, 8, 9]]).max()
 
 
 def test_backaction_and_diffusion_during_the_ringdown_must_be_subtracted():

@@ -98,7 +98,9 @@ def test_conditional_covariance_is_that_of_shifted_frequencies(conditional):
     got = function(jnp.asarray(z))
     for i in range(2):
         off_m, off_s = JITTERY.sigma_m * z[0, i], JITTERY.sigma_s * z[1, i]
-        moved = dataclasses.replace(JITTERY, omega_m=JITTERY.omega_m + off_m, omega_s=JITTERY.omega_s + off_s)
+        moved = dataclasses.replace(
+            JITTERY, omega_m=JITTERY.omega_m + off_m, omega_s=JITTERY.omega_s + off_s
+        )
         stages = []
         for stage in sequence.stages:
             omega = stage.controls.omega_m
@@ -112,6 +114,7 @@ def test_conditional_covariance_is_that_of_shifted_frequencies(conditional):
         assert in_deviations(got[i], np.array(moments_of(moved, shifted))) < 1e-7
 
 
+@pytest.mark.slow
 def test_average_over_jitter_is_that_of_a_dense_grid(conditional):
     sequence, function = conditional
     u = np.linspace(-6.5, 6.5, 41)
@@ -189,14 +192,18 @@ def test_filter_response_is_state_and_later_noise(dense):
     np.testing.assert_allclose(h[0], expected, rtol=1e-7, atol=1e-8 * np.abs(expected).max())
     tiny = oracles.sequence_record_covariance(maps[5:], 1e-30 * np.eye(6))
     only_noise = oracles.filter_moments(weights[:, 5:].reshape(3, -1), tiny)
-    np.testing.assert_allclose(noise[0], only_noise, rtol=1e-7, atol=1e-9 * np.abs(only_noise).max())
+    np.testing.assert_allclose(
+        noise[0], only_noise, rtol=1e-7, atol=1e-9 * np.abs(only_noise).max()
+    )
 
 
 def test_displacement_covariance_is_that_of_the_dense_record(dense):
     sequence, _, _, ideal = dense
     p0 = np.asarray(initial_covariance(STILL))
     expected = oracles.sequence_record_covariance(ideal, p0)
-    got, squares = engine.displacement_covariance(STILL, sequence, choose_resolution(STILL, sequence))
+    got, squares = engine.displacement_covariance(
+        STILL, sequence, choose_resolution(STILL, sequence)
+    )
     np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
     row, ends = np.array(measured(STILL)), moments_of(STILL, sequence)
     last = np.cumsum([s.n_samples for s in sequence.stages]) - 1

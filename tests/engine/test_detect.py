@@ -23,7 +23,9 @@ def test_gain_is_the_printed_a_of_s10_through_one_of_two_mirrors():
     params, detector = Params.kohler2018(), Detector()
     lorentzian = params.kappa / (params.kappa**2 + PULSE.delta_pc**2)
     printed = math.sqrt(detector.efficiency * detector.S_SN * PULSE.nbar * lorentzian)
-    assert float(detect.detection_gain(params, PULSE, detector)) == pytest.approx(printed, rel=1e-14)
+    assert float(detect.detection_gain(params, PULSE, detector)) == pytest.approx(
+        printed, rel=1e-14
+    )
     both = dataclasses.replace(detector, collection=1.0)
     full = detect.detection_gain(params, PULSE, both)
     assert float(full) == pytest.approx(math.sqrt(2) * printed, rel=1e-14)
@@ -73,9 +75,15 @@ def test_ideal_detector_is_the_displacement_itself():
     "changes, message",
     [
         (dict(quadratures=("Q", "I")), r"^detector\.quadratures: wanted \('I', 'Q'\)"),
-        (dict(sample_interval=0.0), r"^detector\.sample_interval: wanted a positive time in s, got 0"),
+        (
+            dict(sample_interval=0.0),
+            r"^detector\.sample_interval: wanted a positive time in s, got 0",
+        ),
         (dict(sample_interval=math.nan), r"^detector\.sample_interval: wanted a positive time"),
-        (dict(efficiency=0.0), r"^detector\.efficiency: wanted a number above 0 and up to 1, got 0"),
+        (
+            dict(efficiency=0.0),
+            r"^detector\.efficiency: wanted a number above 0 and up to 1, got 0",
+        ),
         (dict(efficiency=1.1), r"^detector\.efficiency: .*got 1\.1"),
         (dict(collection=math.nan), r"^detector\.collection: .*got nan"),
         (dict(S_SN=0.0), r"^detector\.S_SN: wanted a positive density in W\^2/Hz, got 0"),

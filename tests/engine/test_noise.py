@@ -55,7 +55,10 @@ def by_hand(shot, step, stream, count):
         a, b, c, d = oracles.threefry4x32((shot, step, block, 0), key, noise.ROUNDS)
         for u, v in ((a, b), (c, d)):
             radius = np.sqrt(-2 * np.log((u + 0.5) / 2**32))
-            values += [radius * np.cos(2 * np.pi * v / 2**32), radius * np.sin(2 * np.pi * v / 2**32)]
+            values += [
+                radius * np.cos(2 * np.pi * v / 2**32),
+                radius * np.sin(2 * np.pi * v / 2**32),
+            ]
     return values[:count]
 
 
@@ -165,7 +168,12 @@ def test_a_shot_does_not_depend_on_the_others():
 
 
 def test_seed_words_differ_by_key_and_take_any_implementation():
-    keys = [jax.random.key(0), jax.random.key(1), jax.random.key(0, impl="rbg"), jax.random.PRNGKey(3)]
+    keys = [
+        jax.random.key(0),
+        jax.random.key(1),
+        jax.random.key(0, impl="rbg"),
+        jax.random.PRNGKey(3),
+    ]
     words = {tuple(np.asarray(noise.seed_words(key)).tolist()) for key in keys}
     assert len(words) == 4
     assert all(noise.seed_words(key).dtype == jnp.uint32 for key in keys)

@@ -30,7 +30,9 @@ nodes = jax.jit(plan.node_transitions, static_argnums=(2, 3))
 @pytest.mark.parametrize("times", [1.0, 60.0], ids=["paper", "sigma x 60"])
 def test_interpolation_is_the_direct_evaluation_at_any_offset(stage, times):
     params = Params.kohler2018()
-    params = dataclasses.replace(params, sigma_m=params.sigma_m * times, sigma_s=params.sigma_s * times)
+    params = dataclasses.replace(
+        params, sigma_m=params.sigma_m * times, sigma_s=params.sigma_s * times
+    )
     resolution = plan.choose_resolution(params, sequence_of(stage))
     rng = np.random.default_rng(0)
     corner = plan.Z_MAX * 0.999
@@ -72,12 +74,12 @@ def test_weights_of_a_node_pick_it_and_all_sum_to_one():
 
 
 def test_transitions_shift_the_two_frequencies():
-    """An offset is the same as other parameters: of omega_m in the controls, of omega_s in params."""
+    """An offset acts as other values of omega_m in the controls and omega_s in params."""
     params = Params.kohler2018()
     resolution = plan.choose_resolution(params, sequence_of(PULSE))
     offset = jnp.array([[2e3, -3e3]])
     moved = dataclasses.replace(params, omega_s=params.omega_s - 3e3)
-    controls = dataclasses.replace(PULSE.controls, omega_m=PULSE.controls.omega_m + 2e3)
+    controls = dataclasses.replace(PULSE.controls, omega_m=TWO_PI * 125.5e3 + 2e3)
     stage = dataclasses.replace(PULSE, controls=controls)
     got = direct(params, PULSE, offset, DT, resolution)
     expected = direct(moved, stage, jnp.zeros((1, 2)), DT, resolution)
@@ -86,14 +88,18 @@ def test_transitions_shift_the_two_frequencies():
     still = dataclasses.replace(PULSE, controls=Controls(nbar=1.0))
     at_rest = direct(dataclasses.replace(moved, omega_m=params.omega_m + 2e3), still,
                      jnp.zeros((1, 2)), DT, resolution)  # fmt: skip
-    np.testing.assert_allclose(direct(params, still, offset, DT, resolution).A, at_rest.A, rtol=1e-13)
+    np.testing.assert_allclose(
+        direct(params, still, offset, DT, resolution).A, at_rest.A, rtol=1e-13
+    )
 
 
 @pytest.mark.parametrize("method", plan.METHODS)
 def test_every_method_takes_the_jitter(method):
     params = Params.kohler2018()
     resolution = dataclasses.replace(
-        plan.choose_resolution(params, sequence_of(PULSE)), method=method, substeps=20 if method != "exact" else 1
+        plan.choose_resolution(params, sequence_of(PULSE)),
+        method=method,
+        substeps=20 if method != "exact" else 1,
     )
     z = jnp.array([[1.3], [-0.4]])
     table = nodes(params, PULSE, DT, resolution)
@@ -135,7 +141,10 @@ def test_one_node_suffices_without_jitter():
     [
         (dict(method="heun"), r"^method: wanted one of exact, .*, got 'heun'$"),
         (dict(substeps=0), r"^substeps: wanted an integer of at least 1, got 0$"),
-        (dict(method="exact", substeps=3), r"^substeps: the exact method has no steps to choose, got 3"),
+        (
+            dict(method="exact", substeps=3),
+            r"^substeps: the exact method has no steps to choose, got 3",
+        ),
     ],
 )
 def test_choose_resolution_refuses(options, message):

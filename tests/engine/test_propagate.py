@@ -26,7 +26,10 @@ def wide(m, d, row):
 
 
 def matrices(params, controls):
-    return (np.array(f) for f in (drift(params, controls), diffusion(params, controls), measured(params)))
+    return (
+        np.array(f)
+        for f in (drift(params, controls), diffusion(params, controls), measured(params))
+    )
 
 
 def doublings(m, h):
@@ -141,7 +144,9 @@ def test_euler_maruyama_is_what_a_beginner_writes(n):
     m, d, row = matrices(Params.kohler2018(), PULSE)
     generator, noise = (np.asarray(v) for v in wide(m, d, row))
     p0, h = np.diag([3.0, 3.0, 3.0, 3.0, 0.5, 0.5, 0.0]), 1e-9
-    step = propagate.repeat(propagate.euler_maruyama(jnp.asarray(generator), jnp.asarray(noise), h), n)
+    step = propagate.repeat(
+        propagate.euler_maruyama(jnp.asarray(generator), jnp.asarray(noise), h), n
+    )
     got = np.asarray(step.A @ p0 @ step.A.T + step.Q)
     expected = oracles.euler_maruyama_covariance(generator, noise, p0, h, n)
     np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-12 * np.abs(expected).max())
@@ -163,7 +168,10 @@ def test_interaction_euler_converges_at_first_order():
     steps = (interaction(params, PULSE, span / n, n) for n in (25, 50, 100))
     errors = np.array(
         [
-            [np.abs((s.A - reference.A) / scale[:, None]).max(), relative(s.Q, np.asarray(reference.Q))]
+            [
+                np.abs((s.A - reference.A) / scale[:, None]).max(),
+                relative(s.Q, np.asarray(reference.Q)),
+            ]
             for s in steps
         ]
     )
@@ -191,9 +199,13 @@ def ramp_end(params, n_samples, dt, substeps, method="exact"):
     """Return the covariance after a ramp that starts from two correlated modes, without jitter."""
     stage = Stage(name="ramp", n_samples=n_samples, controls=RAMP)
     resolution = Resolution(method=method, substeps=substeps, ramp_substeps=substeps, doublings=12)
-    steps = jax.jit(transitions, static_argnums=(3, 4))(params, stage, jnp.zeros((1, 2)), dt, resolution)
+    steps = jax.jit(transitions, static_argnums=(3, 4))(
+        params, stage, jnp.zeros((1, 2)), dt, resolution
+    )
     p = START
-    for a, q in zip(np.asarray(steps.A)[:, 0, :6, :6], np.asarray(steps.Q)[:, 0, :6, :6], strict=True):
+    for a, q in zip(
+        np.asarray(steps.A)[:, 0, :6, :6], np.asarray(steps.Q)[:, 0, :6, :6], strict=True
+    ):
         p = a @ p @ a.T + q
     return p
 
@@ -216,7 +228,9 @@ def ramp_oracle(params, duration):
 def test_ramp_is_accurate_at_the_resolution_that_is_chosen():
     params = Params.kohler2018()
     dt, n = 0.5e-6, 20
-    sequence = Sequence(stages=(Stage(name="ramp", n_samples=n, controls=RAMP),), sample_interval=dt)
+    sequence = Sequence(
+        stages=(Stage(name="ramp", n_samples=n, controls=RAMP),), sample_interval=dt
+    )
     substeps = choose_resolution(params, sequence).ramp_substeps
     expected = ramp_oracle(params, n * dt)
     assert relative(ramp_end(params, n, dt, substeps), expected) < 1e-8
@@ -249,7 +263,8 @@ def test_a_standing_stage_is_a_ramp_between_equal_ends():
     for method in ("exact", "interaction_euler", "euler_maruyama"):
         resolution = Resolution(method=method, substeps=30, ramp_substeps=3, doublings=10)
         one, two = (
-            transitions(params, s, jnp.array([[1e3, -2e3]]), 0.5e-6, resolution) for s in (still, moving)
+            transitions(params, s, jnp.array([[1e3, -2e3]]), 0.5e-6, resolution)
+            for s in (still, moving)
         )
         np.testing.assert_allclose(two.A[0], one.A, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(two.Q[0], one.Q, rtol=1e-8, atol=1e-15)
@@ -257,7 +272,19 @@ def test_a_standing_stage_is_a_ramp_between_equal_ends():
 
 # --- gradients ------------------------------------------------------------------------------------
 
-NAMES = ("omega_m", "omega_s", "kappa", "g_m", "g_s", "g_sm", "gamma_m", "n_bath", "B_s", "nbar", "delta_pc")
+NAMES = (
+    "omega_m",
+    "omega_s",
+    "kappa",
+    "g_m",
+    "g_s",
+    "g_sm",
+    "gamma_m",
+    "n_bath",
+    "B_s",
+    "nbar",
+    "delta_pc",
+)
 
 
 @jax.jit

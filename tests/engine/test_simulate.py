@@ -13,7 +13,7 @@ from jaxsde.analysis.matched import apply_filters, matched_filter
 from jaxsde.engine.covariance import displacement_covariance
 from jaxsde.engine.detect import noise_variance, quadrature_gains
 from jaxsde.engine.noise import seed_words
-from jaxsde.engine.plan import choose_resolution, transitions
+from jaxsde.engine.plan import METHODS, choose_resolution, transitions
 from jaxsde.engine.propagate import repeat
 from jaxsde.engine.simulate import advance
 from jaxsde.physics.model import initial_covariance
@@ -113,7 +113,7 @@ def test_frequencies_are_normal_and_independent(shots):
 
 
 def test_a_shot_moves_at_its_own_frequency():
-    """In the dark, undamped: x turns by omega_m t exactly, and the ideal record is the mean of D."""
+    """In the dark, undamped: x turns by omega_m t, and the ideal record is the mean of D."""
     params = dataclasses.replace(PARAMS, gamma_m=0.0, B_s=0.0)
     dark = Controls(nbar=0.0)
     sequence = Sequence(
@@ -260,7 +260,7 @@ def test_euler_maruyama_heats_the_spin_by_omega_squared_dt():
     assert abs(spin_after_200_us("interaction_euler", 50) / exact - 1) < 0.01
 
 
-@pytest.mark.parametrize("method", jaxsde.engine.plan.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_shots_heat_in_the_laboratory_frame_alone(method):
     n = 4000
     params = dataclasses.replace(PARAMS, n_m0=10.0, n_s0=10.0)
@@ -292,7 +292,8 @@ def test_overflow_is_told_by_the_status_and_raises_nothing():
     sequence = Sequence(stages=(pulse,), sample_interval=2e-6)
     detector = jaxsde.Detector(sample_interval=2e-6)
     narrow, wide = (
-        jaxsde.simulate(KEY, PARAMS, sequence, detector, 2, dtype=t) for t in (jnp.float32, jnp.float64)
+        jaxsde.simulate(KEY, PARAMS, sequence, detector, 2, dtype=t)
+        for t in (jnp.float32, jnp.float64)
     )
     np.testing.assert_array_equal(narrow.status, 1)
     np.testing.assert_array_equal(wide.status, 0)
@@ -307,7 +308,10 @@ def test_overflow_is_told_by_the_status_and_raises_nothing():
         (dict(first_shot=2**32 - 1, n_shots=2), r"^n_shots: wanted shot indices below 2\^32"),
         (dict(backend="fused"), r"^backend: wanted 'auto' or 'scan', got 'fused'; no fused kernel"),
         (dict(backend="gpu"), r"^backend: wanted 'auto' or 'scan', got 'gpu'$"),
-        (dict(method="milstein"), r"^method: wanted one of exact, interaction_euler, .*'milstein'$"),
+        (
+            dict(method="milstein"),
+            r"^method: wanted one of exact, interaction_euler, .*'milstein'$",
+        ),
         (dict(substeps=2), r"^substeps: the exact method has no steps to choose"),
         (dict(dtype=jnp.int32), r"^dtype: wanted float32 or float64, got int32$"),
         (dict(dtype=jnp.bfloat16), r"^dtype: wanted float32 or float64, got bfloat16$"),
@@ -321,7 +325,9 @@ def test_simulate_refuses(options, message):
 
 def test_simulate_refuses_what_it_is_given():
     other = dataclasses.replace(DETECTOR, sample_interval=1e-6)
-    with pytest.raises(ValueError, match=r"^detector\.sample_interval: wanted the sequence's 5e-07"):
+    with pytest.raises(
+        ValueError, match=r"^detector\.sample_interval: wanted the sequence's 5e-07"
+    ):
         jaxsde.simulate(KEY, PARAMS, SHORT, other, 1)
     for params, message in (
         (Params.kohler2018(g_m=float("nan")), r"^params\.g_m: wanted a finite number, got nan$"),

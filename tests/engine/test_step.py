@@ -155,7 +155,9 @@ def test_apply_is_the_affine_map():
 def test_make_step_casts_last():
     z = transition(Params.kohler2018(), PULSE)
     gains, noise = jnp.array([1.0]), jnp.asarray(0.5)
-    wide, narrow = (engine.make_step(z.A, z.Q, gains, noise, DT, jnp.dtype(t)) for t in ("f8", "f4"))
+    wide, narrow = (
+        engine.make_step(z.A, z.Q, gains, noise, DT, jnp.dtype(t)) for t in ("f8", "f4")
+    )
     for one, two in zip(jax.tree.leaves(wide), jax.tree.leaves(narrow), strict=True):
         assert two.dtype == jnp.float32
         np.testing.assert_array_equal(np.asarray(one).astype(np.float32), two)

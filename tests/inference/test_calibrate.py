@@ -17,13 +17,13 @@ from jaxsde.physics.sequence import Controls, Sequence, Stage
 
 FREE = ("g_m", "g_s", "B_s")
 TRUTH = np.array([PARAMS.g_m, PARAMS.g_s, PARAMS.B_s])
-OFF = dataclasses.replace(
-    PARAMS, g_m=1.3 * PARAMS.g_m, g_s=0.7 * PARAMS.g_s, B_s=1.3 * PARAMS.B_s
-)
+OFF = dataclasses.replace(PARAMS, g_m=1.3 * PARAMS.g_m, g_s=0.7 * PARAMS.g_s, B_s=1.3 * PARAMS.B_s)
 calibrate = functools.partial(jaxsde.calibrate, sequence=SEQUENCE, detector=DETECTOR)
 
 SHORT = Sequence(
-    stages=(Stage(name="ringdown", n_samples=24, controls=Controls(nbar=4.0, omega_m=TWO_PI * 95e3)),),
+    stages=(
+        Stage(name="ringdown", n_samples=24, controls=Controls(nbar=4.0, omega_m=TWO_PI * 95e3)),
+    ),
     sample_interval=0.5e-6,
 )
 short = functools.partial(jaxsde.calibrate, sequence=SHORT, detector=DETECTOR, windows=1)
@@ -42,7 +42,9 @@ def by_moments(seed):
 # --- recovery -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(100, 105))
+@pytest.mark.parametrize(
+    "seed", [100, 101, *(pytest.param(s, marks=pytest.mark.slow) for s in (102, 103, 104))]
+)
 def test_moments_recover_the_truth_from_thirty_per_cent_off(seed):
     fit = by_moments(seed)
     assert fit.converged
@@ -74,7 +76,7 @@ def test_pathwise_recovers_the_truth_from_thirty_per_cent_off(seed):
     assert np.abs(z).max() < 3, z
     assert fit.n_simulated == 1024
     # The simulation has five times the shots of the data: its own noise adds a fifth.
-    share = (fit.mc_error**2 / (fit.stderr**2 - fit.mc_error**2))
+    share = fit.mc_error**2 / (fit.stderr**2 - fit.mc_error**2)
     np.testing.assert_allclose(share, 200 / 1024, rtol=0.6)
     # Both objectives see the same data.
     apart = np.abs(fit.values - by_moments(seed).values)
@@ -83,12 +85,12 @@ def test_pathwise_recovers_the_truth_from_thirty_per_cent_off(seed):
 
 @pytest.mark.slow
 def test_quoted_errors_are_the_scatter_of_experiments():
-    """Of 24 experiments the scatter is known to 15 %."""
-    fits = [by_moments(seed) for seed in range(100, 124)]
+    """Of 16 experiments the scatter is known to 18 %."""
+    fits = [by_moments(seed) for seed in range(100, 116)]
     values = np.array([fit.values for fit in fits])
     errors = np.sqrt(np.mean([fit.stderr**2 for fit in fits], axis=0))
     ratio = values.std(axis=0, ddof=1) / errors
-    assert (np.abs(ratio - 1) < 0.5).all(), ratio
+    assert ((ratio > 0.5) & (ratio < 1.6)).all(), ratio
     bias = (values.mean(axis=0) - TRUTH) / errors * np.sqrt(len(fits))
     assert np.abs(bias).max() < 4, bias
 
@@ -105,8 +107,9 @@ def test_the_optimum_does_not_depend_on_the_start():
     np.testing.assert_allclose(again.loss[-1], fit.loss[-1], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_wrong_model_shows_in_the_misfit():
-    """Data of a spin without anomalous diffusion's neighbour: half the thermal bath, say."""
+    """A bath of 30 quanta for one of 1: no coupling makes up for it."""
     wrong = dataclasses.replace(OFF, n_bath=30.0)
     fit = calibrate(wrong, ensembles.paper(200, 100), FREE)
     assert fit.misfit > by_moments(100).misfit + 30
@@ -149,14 +152,13 @@ def test_the_gradient_is_what_differences_of_the_loss_show(objective):
 
 
 def test_the_loss_is_zero_at_the_data_and_above_it_elsewhere():
-    class Fixed:
-        @staticmethod
-        def second_moments(u):
-            s = np.array([[2.0, 0.3], [0.3, 1.0]]) * np.exp(u[0])
-            return s, s[..., None]
-
     s_data = np.array([[2.0, 0.3], [0.3, 1.0]])
-    at, above, below = (inference._evaluate(Fixed, np.array([u]), s_data) for u in (0.0, 0.2, -0.2))
+
+    def scaled(u):
+        return s_data * np.exp(u[0]), (s_data * np.exp(u[0]))[..., None]
+
+    model = inference._Model(scaled, None)
+    at, above, below = (inference._evaluate(model, np.array([u]), s_data) for u in (0.0, 0.2, -0.2))
     assert at.loss == pytest.approx(0.0, abs=1e-14)
     assert at.gradient == pytest.approx(0.0, abs=1e-14)
     assert min(above.loss, below.loss) > 0.01
@@ -187,9 +189,13 @@ def test_a_start_at_zero_is_refused():
 
 
 def test_calibrate_refuses_what_it_is_given():
-    with pytest.raises(ValueError, match=r"^objective: wanted one of moments, pathwise, got 'map'$"):
+    with pytest.raises(
+        ValueError, match=r"^objective: wanted one of moments, pathwise, got 'map'$"
+    ):
         short(PARAMS, noise_record(), FREE, objective="map")
-    with pytest.raises(ValueError, match=r"^key: wanted a JAX random key for the pathwise objective"):
+    with pytest.raises(
+        ValueError, match=r"^key: wanted a JAX random key for the pathwise objective"
+    ):
         short(PARAMS, noise_record(), FREE, objective="pathwise")
     with pytest.raises(ValueError, match=r"^record: wanted more shots than the 4 filters, got 4; "):
         short(PARAMS, noise_record(4), FREE)
@@ -208,5 +214,7 @@ def test_a_parameter_without_effect_is_named():
 def test_parameters_that_only_act_together_are_named():
     """The bath heats at gamma_m (n_bath + 1/2): at gamma_m = 1/s no damping tells them apart."""
     slow = dataclasses.replace(PARAMS, gamma_m=1e-6, n_bath=1e10)
-    with pytest.raises(RuntimeError, match=r"do not determine gamma_m and n_bath; hold at least one"):
+    with pytest.raises(
+        RuntimeError, match=r"do not determine gamma_m and n_bath; hold at least one"
+    ):
         short(slow, noise_record(), ("gamma_m", "n_bath"))

@@ -221,8 +221,12 @@ REFUSED = {
     "trap below 0": ('"2pi * 5.5 kHz"', '"2pi * -130 kHz"', ["stage 'ramp_up': omega_m: wanted"]),
     "scan t_c": ('"100 us"', '"100.3 us"', ["gain_scan.t_c: ", "whole number of samples"]),
     "scan window": ('"92 us"', '"102 us"', ["gain_scan.fit_window: wanted", "100 us", "102 us]"]),
-    "scan delta": ('"2pi * 19 kHz"', '"19 kHz"', ["gain_scan.delta[10]: wanted", "'2pi * 19 kHz'"]),
-    "scan trap below 0": ('"2pi * 19 kHz"', '"2pi * -120 kHz"', ["gain_scan.delta[10]: wanted"]),
+    "scan delta": (
+        '"2pi * 19.25 kHz"',
+        '"19.25 kHz"',
+        ["gain_scan.delta[10]: wanted", "'2pi * 19.25 kHz'"],
+    ),
+    "scan trap below 0": ('"2pi * 19.25 kHz"', '"2pi * -120 kHz"', ["gain_scan.delta[10]: wanted"]),
 }
 
 

@@ -5,17 +5,16 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.text import Text
-from tiny import DELTAS, positive_mass, tiny_results, without_pulse
 
 from jaxsde.analysis.gain import growth as growth_curve
 from jaxsde.analysis.moments import pair_correlation
 from jaxsde.engine.detect import Detector
-from jaxsde.inference.calibrate import Calibration
 from jaxsde.lab import figures
 from jaxsde.lab.captions import CAPTIONS, caption
-from jaxsde.lab.figures import FIGURES, available, calibration_figure, draw_figures, save_figure
+from jaxsde.lab.figures import FIGURES, available, draw_figures, save_figure
 from jaxsde.lab.moments_figure import correlation, z_scores
-from jaxsde.physics.params import TWO_PI, Params
+from jaxsde.physics.params import TWO_PI
+from tiny import DELTAS, positive_mass, tiny_results, without_pulse
 
 KHZ = TWO_PI * 1e3
 D2 = 1e3 * KHZ**2
@@ -106,8 +105,11 @@ def test_axes_have_labels_and_nothing_is_empty(drawn):
 def test_stages_are_named(drawn):
     for name in ("spectrogram", "displacement"):
         text = texts(drawn[name])
-        for stage in ("preparation", "ramp up", "pulse", "ramp down", "ringdown"):
-            assert stage in text
+        # A spectrogram begins half a window late, after this run's short preparation.
+        stages = ["preparation", "ramp up", "pulse", "ramp down", "ringdown"]
+        assert [s for s in stages if s not in text] == (
+            ["preparation"] if name == "spectrogram" else []
+        )
 
 
 def test_spectrogram_has_both_frequencies(results, drawn):
@@ -116,7 +118,7 @@ def test_spectrogram_has_both_frequencies(results, drawn):
     np.testing.assert_allclose(spin, 120.0)
     t, motion = line(axes, r"motion $\omega_m/2\pi$")
     np.testing.assert_allclose(motion, [95, 95, 95, 125.5, 125.5, 125.5, 125.5, 95, 95, 95])
-    np.testing.assert_allclose(t, [-40, -10, -10, 0, 0, 40, 40, 50, 50, 80], atol=1e-9)
+    np.testing.assert_allclose(t, [-40, -10, -10, 0, 0, 40, 40, 50, 50, 110], atol=1e-9)
 
 
 def test_spectrogram_of_the_ideal_record_is_relative_to_its_maximum(results):
@@ -146,7 +148,7 @@ def test_transients_are_ends_of_the_record_probe_steps_and_what_the_fit_leaves_o
     time = results.main.sequence.time * 1e6 - 40
     light = figures.is_transient(results, results.main)
     probe_steps = (np.abs(time) < 15) | (np.abs(time - 40) < 15)
-    ends = (time < -25) | (time > 65)
+    ends = (time < -25) | (time > 95)
     pulse = (time > 0) & (time < 40)
     np.testing.assert_array_equal(light[~pulse], (probe_steps | ends)[~pulse])
     np.testing.assert_array_equal(light[pulse], (time < 8)[pulse] | (time > 36)[pulse])
@@ -179,10 +181,15 @@ def test_growth_of_one_trace_without_delta_is_one_panel(results):
         if np.ndim(getattr(g.fit, f.name)) == 1
     }
     alone = dataclasses.replace(
-        g, delta=np.array([np.nan]), at=0, fit=dataclasses.replace(g.fit, **first),
-        displacement=g.displacement[:1], stderr=g.stderr[:1], theory=g.theory[:1],
+        g,
+        delta=np.array([np.nan]),
+        at=0,
+        fit=dataclasses.replace(g.fit, **first),
+        displacement=g.displacement[:1],
+        stderr=g.stderr[:1],
+        theory=g.theory[:1],
         expected=g.expected[:1],
-    )  # fmt: skip
+    )
     one = dataclasses.replace(results, growth=alone)
     figure = FIGURES["growth"](one)
     assert len(figure.axes) == 1
@@ -315,62 +322,3 @@ def test_captions_carry_every_parameter(results, name):
 def test_caption_of_an_unknown_figure_is_refused(results):
     with pytest.raises(ValueError, match=r"figure: wanted one of .*, got 'gains'"):
         caption("gains", results)
-
-
-def calibration(objective="moments", free=("g_m", "B_s"), scale=1.0):
-    params = Params.kohler2018()
-    values = np.array([getattr(params, name) for name in free]) * 1.02 * scale
-    n = len(free)
-    return Calibration(
-        free=free,
-        objective=objective,
-        start=1.3 * values,
-        values=values,
-        stderr=0.05 * np.abs(values),
-        mc_error=np.zeros(n),
-        correlation=np.eye(n) + 0.25 * (1 - np.eye(n)),
-        params=params,
-        loss=np.array([300.0, 60.0, 40.0]),
-        path=np.array([1.3, 1.1, 1.0])[:, None] * values,
-        decrement=1e-3,
-        misfit=80.0,
-        misfit_dof=75,
-        n_shots=200,
-        n_simulated=0,
-        converged=True,
-    )
-
-
-def test_calibration_draws_losses_paths_estimates_and_correlations(tmp_path):
-    fits = [calibration(), calibration("pathwise", scale=0.99)]
-    truth = {name: getattr(Params.kohler2018(), name) for name in ("g_m", "B_s")}
-    figure = calibration_figure(fits, truth)
-    loss, path, estimates, *maps = figure.axes
-    for fit in fits:
-        np.testing.assert_allclose(line(loss, fit.objective)[1], fit.loss)
-    np.testing.assert_allclose(line(path, "$g_m$")[1], [1.3, 1.1, 1.0])
-    x, _ = errorbar(estimates, "moments, 1 σ")
-    np.testing.assert_allclose(x, 2.0)
-    np.testing.assert_allclose(line(estimates, "start")[0], 100 * (1.3 * 1.02 - 1))
-    for axes in maps:
-        np.testing.assert_allclose(np.asarray(axes.images[0].get_array()), fits[0].correlation)
-    text = texts(figure)
-    for part in ("2π × (26.5 ± 1.3) kHz", "quanta/s", "relative to the truth  (%)", "+0.25"):
-        assert part in text
-    (saved,) = save_figure(figure, tmp_path / "calibration", ("png",))
-    assert saved.stat().st_size > 8000
-
-
-def test_calibration_alone_and_without_truth_is_relative_to_its_estimate():
-    figure = calibration_figure(calibration(), None)
-    x, _ = errorbar(figure.axes[2], "moments, 1 σ")
-    np.testing.assert_allclose(x, 0.0, atol=1e-9)
-    assert "relative to the moments estimate  (%)" in texts(figure)
-    assert "truth" not in texts(figure)
-
-
-def test_calibration_figures_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="at least one Calibration, got none"):
-        calibration_figure([])
-    with pytest.raises(ValueError, match="the same free parameters in all, got g_m, B_s and g_s"):
-        calibration_figure([calibration(), calibration(free=("g_s",))])

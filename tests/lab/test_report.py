@@ -4,13 +4,13 @@ import html.parser
 import re
 
 import pytest
-from tiny import positive_mass, tiny_results, without_pulse
 
 from jaxsde.lab.captions import caption
 from jaxsde.lab.config import dump_experiment, parse_experiment
 from jaxsde.lab.figures import draw_figures
 from jaxsde.lab.report import write_report
 from jaxsde.lab.table import Row, table_rows
+from tiny import positive_mass, tiny_results, without_pulse
 
 MANIFEST = {
     "schema": 1,

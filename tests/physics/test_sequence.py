@@ -148,7 +148,7 @@ def test_check_sequence_refuses_controls(field, value):
 def test_check_sequence_wants_a_finite_detuning_of_either_sign():
     check_sequence(one_stage(delta_pc=-1e7))
     with pytest.raises(
-        ValueError, match=r"^stage 'only': delta_pc: wanted a finite number, got inf"
+        ValueError, match=r"^stage 'only': delta_pc: wanted one finite number, got inf"
     ):
         check_sequence(one_stage(delta_pc=math.inf))
 

@@ -1,0 +1,77 @@
+"""Result folders: nothing that was there is lost."""
+
+import pytest
+
+from jaxsde.lab.folder import MANIFEST, StoreError, new_folder, read_manifest, write_manifest
+
+
+def make(out, text, force=False):
+    with new_folder(out, force) as folder:
+        (folder / "data").mkdir()
+        (folder / "data" / "a.txt").write_text(text)
+        write_manifest(folder, {"seed": 1})
+
+
+def leftovers(out):
+    return [path.name for path in out.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_a_folder_appears_when_it_is_complete(tmp_path):
+    out = tmp_path / "deep" / "result"
+    make(out, "one")
+    manifest = read_manifest(out)
+    assert manifest["seed"] == 1
+    assert manifest["files"]["data/a.txt"]["bytes"] == 3
+    assert leftovers(out) == []
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_replacement_leaves_the_old_result(tmp_path, stop):
+    out = tmp_path / "result"
+    make(out, "old")
+    with pytest.raises(stop), new_folder(out, True) as folder:
+        (folder / "half").write_text("new")
+        raise stop
+    assert (out / "data" / "a.txt").read_text() == "old"
+    read_manifest(out)
+    assert leftovers(out) == []
+
+
+def test_force_replaces_the_whole_result(tmp_path):
+    out = tmp_path / "result"
+    make(out, "old")
+    (out / "calibration").mkdir()
+    with pytest.raises(StoreError, match="exists already; add --force"):
+        make(out, "new")
+    make(out, "new", force=True)
+    assert (out / "data" / "a.txt").read_text() == "new"
+    assert leftovers(out) == []
+
+
+def test_an_empty_folder_may_be_used(tmp_path):
+    out = tmp_path / "result"
+    out.mkdir()
+    make(out, "one")
+    assert (out / "data" / "a.txt").read_text() == "one"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda out: (out / "data" / "a.txt").write_text("onE"), "checksum fails"),
+        (lambda out: (out / "data" / "a.txt").write_text("on"), "truncated or changed"),
+        (lambda out: (out / "data" / "a.txt").unlink(), "missing, the result is truncated"),
+        (lambda out: (out / MANIFEST).write_text("{"), "cannot be read"),
+        (
+            lambda out: (out / MANIFEST).write_text('{"schema": 99, "files": {}}'),
+            "schema 1, got 99",
+        ),
+        (lambda out: (out / MANIFEST).unlink(), f"without {MANIFEST}"),
+    ],
+)
+def test_damage_is_found_and_named(tmp_path, damage, message):
+    out = tmp_path / "result"
+    make(out, "one")
+    damage(out)
+    with pytest.raises(StoreError, match=message):
+        read_manifest(out)
