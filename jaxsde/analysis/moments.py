@@ -68,7 +68,9 @@ def _quantities(upper: Float[Array, "10"]) -> Float[Array, "6"]:
 QUANTITIES = ("n_m", "n_s", "abs_ab", "arg_ab", "abs_adag_b", "arg_adag_b")
 
 
-def derived(c: Float[Array, "4 4"], c_cov: Float[Array, "10 10"] | None = None):
+def derived(
+    c: Float[Array, "4 4"], c_cov: Float[Array, "10 10"] | None = None
+) -> dict[str, tuple[float, float | None]]:
     """Return {name: (value, standard error)} of occupations and correlations (phases in rad).
 
     n_m, n_s, abs_ab, arg_ab, abs_adag_b, arg_adag_b; errors to first order in c_cov, else None.

@@ -386,6 +386,6 @@ def _check_finite(shots: Shots, sequence: Sequence, experiment: Experiment) -> N
     raise ExperimentError(
         f"stage {stage.name!r}: {bad.size} of {shots.status.shape[0]} shots overflowed "
         f"{shots.record.dtype} (first is shot {bad[0]}); its gain {gain:.3g} /s over "
-        f"{length:.3g} s grows D^2 by e^{gain * length:.0f}; shorten the stage or weaken the coupling"
-        + ("" if experiment.method == "exact" else ", or take more substeps")
+        f"{length:.3g} s grows D^2 by e^{gain * length:.0f}; shorten the stage or weaken the "
+        "coupling" + ("" if experiment.method == "exact" else ", or take more substeps")
     )

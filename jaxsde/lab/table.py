@@ -40,7 +40,7 @@ def table_rows(results: Results) -> list[Row]:
     # To first order in the errors, which says nothing of a phase whose amplitude is not seen.
     for name in ("ab", "adag_b"):
         size, error = estimate[f"abs_{name}"]
-        if size < 3 * error:
+        if size < 3 * (error or 0.0):
             estimate[f"arg_{name}"] = estimate[f"arg_{name}"][0], None
     exact = derived(jnp.asarray(results.C_theory))
     negative = float(np.asarray(results.experiment.params.epsilon)) < 0

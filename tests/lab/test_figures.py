@@ -251,28 +251,14 @@ def test_covariance_of_the_correlation_is_that_of_samples(results):
     np.testing.assert_allclose(sampled, cov, atol=0.05 * np.trace(cov))
 
 
-def test_beat_draws_the_reconstruction_averaged_over_cycles(results, drawn):
+def test_beat_draws_the_reconstruction(results, drawn):
     axes = drawn["beat"].axes[0]
     t, y = line(axes, "from the estimated C, 1 σ")
     np.testing.assert_allclose(t, results.beat.time * 1e6 - 90.0, atol=1e-9)
-    averaged = figures.cycle_averaged(results)
-    np.testing.assert_allclose(y, averaged.mean / D2)
-    assert np.all(averaged.lower <= averaged.upper)
+    np.testing.assert_allclose(y, results.beat.mean / D2)
     t, y = errorbar(axes, "measured")
     index = np.rint(t + 90.0 - 0.5).astype(int)
     np.testing.assert_allclose(y, np.asarray(results.main.displacement.mean)[index] / D2)
-
-
-def test_cycle_average_keeps_the_beat_and_removes_twice_the_frequency(results):
-    t = np.arange(400) * 1e-6
-    slow, fast = 10 + np.cos(TWO_PI * 25e3 * t), np.cos(TWO_PI * 215e3 * t)
-    beat = dataclasses.replace(
-        results.beat, time=t, mean=slow + fast, stderr=np.ones(400), lower=slow, upper=slow
-    )
-    out = figures.cycle_averaged(dataclasses.replace(results, beat=beat))
-    inside = slice(40, -40)
-    np.testing.assert_allclose(out.mean[inside], slow[inside], atol=0.12)
-    np.testing.assert_allclose(out.stderr, 1.0)
 
 
 def test_absent_data_leave_figures_out(results, tmp_path):
