@@ -9,6 +9,7 @@ the slow, obvious twin: it evaluates any list of offsets directly.
 import dataclasses
 import functools
 import math
+import warnings
 from typing import Any
 
 import jax
@@ -72,6 +73,12 @@ def choose_resolution(
         raise ValueError(
             "resolution: params are traced by a JAX transformation; call choose_resolution on "
             "concrete params outside of it and pass resolution=..."
+        )
+    if jnp.result_type(float) != jnp.float64:
+        warnings.warn(
+            "JAX's x64 mode is off: propagators and covariances are made in float32, right to some "
+            "1e-4; call jax.config.update('jax_enable_x64', True) first for exact ones",
+            stacklevel=3,
         )
     dt = sequence.sample_interval
     norms = [

@@ -90,8 +90,8 @@ def simulate(
     check_sequence(sequence)
     check_detector(detector)
     _check_run(sequence, detector, n_shots, backend, first_shot, block_shots)
-    resolution = choose_resolution(params, sequence, method=method, substeps=substeps)
     dtype = _trajectory_dtype(dtype)
+    resolution = choose_resolution(params, sequence, method=method, substeps=substeps)
     seed = seed_words(key)
     block = _block(n_shots) if block_shots is None else -(-block_shots // LANES) * LANES
     nodes = plan(params, sequence, resolution)
@@ -157,10 +157,11 @@ def _check_run(
 
 
 def _trajectory_dtype(dtype: Any) -> jnp.dtype:
-    wanted = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
+    widest = jnp.result_type(float)
+    wanted = jnp.dtype(widest if dtype is None else dtype)
     if wanted not in (jnp.dtype("float32"), jnp.dtype("float64")):
         raise ValueError(f"dtype: wanted float32 or float64, got {wanted}")
-    if wanted == jnp.dtype("float64") and jnp.result_type(float) != wanted:
+    if wanted == jnp.dtype("float64") and widest != wanted:
         raise ValueError(
             "dtype: float64 needs jax.config.update('jax_enable_x64', True) before any array "
             "is made"

@@ -31,7 +31,7 @@ def test_kohler2018_is_the_library_s(kohler):
     assert build_sequence(kohler, delta=minus) == Sequence.kohler2018(delta=minus)
     assert kohler.gain_scan is not None
     kilohertz = [delta / TWO_PI / 1e3 for delta in kohler.gain_scan.delta]
-    assert kilohertz == pytest.approx([-9 + 2.8 * i for i in range(11)])
+    assert kilohertz == pytest.approx([-8.25 + 2.75 * i for i in range(11)])
     assert (kohler.shots, kohler.seed, kohler.method, kohler.dtype) == (
         200,
         2018,
