@@ -19,7 +19,8 @@ class GainFit:
     """Hold the fit of S12 to one or more traces that share D_0.
 
     gain: G_+, 1/s.  diffusion: growth rate of D^2, (rad/s)^2/s (S12's own B_s).  D_0: (rad/s)^2.
-    at_bound: where the diffusion sits on its bound 0, so that the errors hold it there.  Gains
+    at_bound, D_0_at_bound: where a diffusion, or D_0, sits on its bound 0; the errors of the
+        others then hold it there, and are too small by what it would have added.  Gains
         are bounded by 0 too, but keep their errors.
     *_stat: standard errors from the scatter of the shots.  gain_sys: half the range of G_+ over
     fit windows whose length is changed by +-10 %, as in the paper.
@@ -35,6 +36,7 @@ class GainFit:
     at_bound: np.ndarray
     D_0: float
     D_0_stat: float
+    D_0_at_bound: bool = False
     chi2: float
     n_points: int
     start: Vector
@@ -110,6 +112,7 @@ def fit_gain(
         at_bound=best["at_bound"][2::2],
         D_0=float(best["x"][0]),
         D_0_stat=float(error[0]),
+        D_0_at_bound=bool(best["at_bound"][0]),
         chi2=best["chi2"],
         n_points=best["n_points"],
         start=first,

@@ -82,6 +82,11 @@ def matched_filter(
             f"got {controls.nbar}"
         )
     gains = quadrature_gains(params, controls, detector)
+    if is_concrete(gains) and not np.any(np.asarray(gains)):
+        raise ValueError(
+            f"detector.quadratures: wanted one that holds a signal in stage {stage!r}, got "
+            f"{detector.quadratures}; at delta_pc = 0 all of it is in 'Q'"
+        )
     rest = params.omega_m if controls.omega_m is None else controls.omega_m
     t = jnp.asarray((np.arange(length) + 0.5) * sequence.sample_interval)
     re_m, im_m = average_response(rest, 1.0, params.gamma_m, params.sigma_m, t)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from jaxsde.analysis.matched import FilterBank, apply_filters
-from jaxsde.engine.covariance import NODES, filter_response, gauss_hermite, state_at
+from jaxsde.engine.covariance import choose_nodes, filter_response, gauss_hermite, state_at
 from jaxsde.engine.detect import Detector
 from jaxsde.engine.plan import Resolution, choose_resolution
 from jaxsde.physics.params import Params
@@ -56,7 +56,7 @@ def exchange_correlation(c: Float[Array, "*batch 4 4"]) -> Complex[Array, "*batc
 
 def _quantities(upper: Float[Array, "10"]) -> Float[Array, "6"]:
     """Return the derived quantities of the upper triangle of C, in the order of QUANTITIES."""
-    c = _symmetric(upper)
+    c = symmetric(upper)
     n_m, n_s = occupations(c)
     ab, adag_b = pair_correlation(c), exchange_correlation(c)
     parts = [n_m, n_s]
@@ -84,7 +84,8 @@ def derived(
     return {n: (float(v), float(e)) for n, v, e in zip(QUANTITIES, values, errors, strict=True)}
 
 
-def _symmetric(upper: Float[Array, "10"]) -> Float[Array, "4 4"]:
+def symmetric(upper: Float[Array, "10"]) -> Float[Array, "4 4"]:
+    """Return the symmetric matrix of an upper triangle, given row by row."""
     c = jnp.zeros((4, 4), upper.dtype).at[ROWS, COLUMNS].set(upper)
     return c + jnp.triu(c, 1).T
 
@@ -97,7 +98,7 @@ def estimate_moments(
     detector: Detector,
     *,
     resolution: Resolution | None = None,
-    nodes: tuple[int, int] = NODES,
+    nodes: tuple[int, int] | None = None,
 ) -> Moments:
     """Estimate C when the filters' stage begins, from second moments of their outputs (S16).
 
@@ -118,6 +119,7 @@ def estimate_moments(
     if q.shape[0] < 2:
         raise ValueError(f"record: wanted at least 2 shots for an error, got {q.shape[0]}")
     resolution = choose_resolution(params, sequence) if resolution is None else resolution
+    nodes = choose_nodes(params, sequence) if nodes is None else nodes
     mixing, bias = _mixing_and_bias(params, sequence, detector, bank, resolution, nodes)
     products = q[:, ROWS] * q[:, COLUMNS]
     n = q.shape[0]
@@ -125,10 +127,10 @@ def estimate_moments(
     inverse = jnp.linalg.inv(mixing)
     scatter = jnp.cov(products, rowvar=False) / n
     return Moments(
-        C=_symmetric(inverse @ (raw - bias)),
+        C=symmetric(inverse @ (raw - bias)),
         C_cov=inverse @ scatter @ inverse.T,
-        raw=_symmetric(raw),
-        bias=_symmetric(bias),
+        raw=symmetric(raw),
+        bias=symmetric(bias),
         mixing=mixing,
         n_shots=n,
     )
@@ -156,10 +158,11 @@ def true_moments(
     stage: int,
     *,
     resolution: Resolution | None = None,
-    nodes: tuple[int, int] = NODES,
+    nodes: tuple[int, int] | None = None,
 ) -> Float[Array, "4 4"]:
     """Return the exact C when stage number `stage` begins, averaged over jitter."""
     resolution = choose_resolution(params, sequence) if resolution is None else resolution
+    nodes = choose_nodes(params, sequence) if nodes is None else nodes
     z, w = gauss_hermite(nodes)
     p = state_at(params, sequence, stage, jnp.asarray(z), resolution)
     return jnp.einsum("k,kij->ij", w, p)[:4, :4]

@@ -14,8 +14,9 @@ from jaxsde.analysis.moments import (
     exchange_correlation,
     occupations,
     pair_correlation,
+    symmetric,
 )
-from jaxsde.engine.covariance import NODES, gauss_hermite, stage_transition, state_at
+from jaxsde.engine.covariance import choose_nodes, gauss_hermite, stage_transition, state_at
 from jaxsde.engine.plan import Resolution, choose_resolution
 from jaxsde.engine.step import Transition
 from jaxsde.physics.model import measured
@@ -42,7 +43,7 @@ def beat_map(
     stage: str,
     *,
     resolution: Resolution | None = None,
-    nodes: tuple[int, int] = NODES,
+    nodes: tuple[int, int] | None = None,
 ) -> BeatMap:
     """Return the map from C to the expected <D^2>(t) in a stage that stands still.
 
@@ -50,6 +51,7 @@ def beat_map(
     thermal noise, back-action and diffusion enter through the noise.
     """
     resolution = choose_resolution(params, sequence) if resolution is None else resolution
+    nodes = choose_nodes(params, sequence) if nodes is None else nodes
     span = sequence.span(stage)
     index = [s.name for s in sequence.stages].index(stage)
     if sequence.stages[index].controls.is_ramp:
@@ -90,6 +92,22 @@ def beat(
     mean = beat_map.weights @ c[ROWS, COLUMNS] + beat_map.noise
     variance = jnp.einsum("ti,ij,tj->t", beat_map.weights, c_cov, beat_map.weights)
     return mean, jnp.sqrt(jnp.maximum(variance, 0.0))
+
+
+def maximal_beat(
+    beat_map: BeatMap, c: Float[Array, "4 4"], c_cov: Float[Array, "10 10"], epsilon: Leaf
+) -> tuple[Float[Array, "samples"], Float[Array, "samples"]]:
+    """Return <D^2>(t) of the maximally correlated state of an estimated C, and its error.
+
+    The errors are those of C, to first order through maximally_correlated.
+    """
+
+    def extreme(upper):
+        return maximally_correlated(symmetric(upper), epsilon)[ROWS, COLUMNS]
+
+    upper = c[ROWS, COLUMNS]
+    slope = jax.jacfwd(extreme)(upper)
+    return beat(beat_map, symmetric(extreme(upper)), slope @ c_cov @ slope.T)
 
 
 def maximally_correlated(c: Float[Array, "4 4"], epsilon: Leaf) -> Float[Array, "4 4"]:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from jaxsde.analysis.matched import apply_filters, matched_filter
 from jaxsde.analysis.moments import COLUMNS, ROWS, estimate_moments, true_moments
-from jaxsde.engine.covariance import covariance, filter_covariance, gauss_hermite
+from jaxsde.engine.covariance import choose_nodes, covariance, filter_covariance, gauss_hermite
 from jaxsde.engine.detect import Detector
 from jaxsde.engine.plan import Resolution, choose_resolution
 from jaxsde.engine.simulate import Shots
@@ -77,7 +77,7 @@ def compare(
 
 
 def _outputs(params, sequence, detector, weights, stage, resolution) -> np.ndarray:
-    z, w = gauss_hermite()
+    z, w = gauss_hermite(choose_nodes(params, sequence))
     each = filter_covariance(params, sequence, detector, weights, stage, jnp.asarray(z), resolution)
     return np.einsum("k,kij->ij", w, np.asarray(each))
 

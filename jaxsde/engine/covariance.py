@@ -5,6 +5,8 @@ quadrature over the two offsets.  Node axes come first here.
 """
 
 import functools
+import math
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +24,46 @@ from jaxsde.engine.plan import (
 from jaxsde.engine.propagate import repeat
 from jaxsde.engine.step import Transition, output_maps
 from jaxsde.physics.model import initial_covariance, measured
-from jaxsde.physics.params import Params
+from jaxsde.physics.params import Params, is_concrete
 from jaxsde.physics.sequence import Sequence, Stage
 
 # Exact to 1e-6 while sigma_m t and sigma_s t stay below 1.6 and 0.8 (500 us of the paper's jitter).
 NODES = (15, 9)
+
+
+MAX_NODES = 81
+
+
+def choose_nodes(params: Params, sequence: Sequence) -> tuple[int, int]:
+    """Return nodes that average products of responses over jitter to 1e-6, NODES at least.
+
+    The rule of n nodes errs by n! a^(2n)/(2n)! on cos(a z); a = 2 sigma t, t the whole sequence
+    or, for the motion, 6/Gamma_m if that is shorter.  Traced params get NODES.
+    Warns where MAX_NODES would not do.
+    """
+    leaves = (params.sigma_m, params.sigma_s, params.gamma_m)
+    if not all(is_concrete(leaf) for leaf in leaves):
+        return NODES
+    sigma_m, sigma_s, gamma = (float(np.asarray(leaf)) for leaf in leaves)
+    length = sequence.n_samples * sequence.sample_interval
+    memory = min(length, 6 / gamma) if gamma > 0 else length
+    motion = _nodes("sigma_m", sigma_m * memory, NODES[0])
+    return motion, _nodes("sigma_s", sigma_s * length, NODES[1])
+
+
+def _nodes(name: str, angle: float, least: int) -> int:
+    for n in range(least, MAX_NODES + 1, 2):
+        if angle == 0:
+            return n
+        log_error = math.lgamma(n + 1) - math.lgamma(2 * n + 1) + 2 * n * math.log(2 * angle)
+        if log_error < math.log(2e-6):
+            return n
+    warnings.warn(
+        f"params.{name}: wanted {name} x time of at most 4.9 rad for an exact average over jitter, "
+        f"got {angle:.3g} rad; theory is approximate beyond, shorten the sequence",
+        stacklevel=4,
+    )
+    return MAX_NODES
 
 
 def gauss_hermite(nodes: tuple[int, int] = NODES) -> tuple[Array, Array]:
@@ -85,13 +122,14 @@ def covariance(
     sequence: Sequence,
     *,
     resolution: Resolution | None = None,
-    nodes: tuple[int, int] = NODES,
+    nodes: tuple[int, int] | None = None,
 ) -> Float[Array, "stages 6 6"]:
     """Return the exact symmetrised covariance at the end of each stage, averaged over jitter.
 
     dP/dt = M P + P M^T + B B^T (S6-S8), by the same Transitions that move the shots.
-    resolution: needed under a JAX transformation; else chosen.  nodes: of the quadrature.
+    resolution, nodes (of the quadrature): needed under a JAX transformation; else chosen.
     """
+    nodes = choose_nodes(params, sequence) if nodes is None else nodes
     resolution = choose_resolution(params, sequence) if resolution is None else resolution
     z, w = gauss_hermite(nodes)
     z = jnp.asarray(z)

@@ -81,6 +81,8 @@ def choose_resolution(
             stacklevel=3,
         )
     dt = sequence.sample_interval
+    if method == "euler_maruyama":
+        _check_euler(params, sequence, dt / substeps)
     norms = [
         max(
             float(np.abs(np.asarray(drift(params, stage.controls, at))).sum(axis=1).max())
@@ -109,6 +111,19 @@ def choose_resolution(
         doublings=doublings,
         jitter_nodes=nodes if width > 0 else 1,
     )
+
+
+def _check_euler(params: Params, sequence: Sequence, step: float) -> None:
+    """Refuse an explicit step that makes the cavity unstable, |1 - (kappa -+ i Delta) h| > 1."""
+    kappa = float(np.asarray(params.kappa))
+    detuning = max(abs(float(np.asarray(s.controls.delta_pc))) for s in sequence.stages)
+    longest = 2 * kappa / (kappa**2 + detuning**2)
+    if step > longest:
+        raise ValueError(
+            f"substeps: Euler-Maruyama is unstable for the cavity at steps of {step:.3g} s; wanted "
+            f"at least {math.ceil(sequence.sample_interval / longest)} substeps (steps below "
+            f"{longest:.3g} s), and far more to be accurate"
+        )
 
 
 def transitions(

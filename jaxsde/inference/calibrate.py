@@ -21,7 +21,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxsde.analysis.matched import FilterBank, apply_filters, matched_filter
-from jaxsde.engine.covariance import NODES, filter_covariance, gauss_hermite
+from jaxsde.engine.covariance import choose_nodes, filter_covariance, gauss_hermite
 from jaxsde.engine.detect import Detector
 from jaxsde.engine.noise import seed_words
 from jaxsde.engine.plan import Resolution, choose_resolution
@@ -137,16 +137,20 @@ def _check_outputs(q: np.ndarray) -> None:
 
 
 def _exact(params, sequence, detector, bank, free, resolution) -> _Model:
+    nodes = choose_nodes(params, sequence)
+
     def second_moments(u):
-        slope, s = _exact_moments(u, params, sequence, detector, bank, free, resolution)
+        slope, s = _exact_moments(u, params, sequence, detector, bank, free, resolution, nodes)
         return np.asarray(s), np.asarray(slope)
 
     return _Model(second_moments, None)
 
 
-@functools.partial(jax.jit, static_argnames=("free", "resolution"))
-def _exact_moments(u, params, sequence, detector, bank: FilterBank, free, resolution: Resolution):
-    z, w = gauss_hermite(NODES)
+@functools.partial(jax.jit, static_argnames=("free", "resolution", "nodes"))
+def _exact_moments(
+    u, params, sequence, detector, bank: FilterBank, free, resolution: Resolution, nodes
+):
+    z, w = gauss_hermite(nodes)
 
     def of(u):
         p = with_free(params, free, u)

@@ -94,7 +94,7 @@ def parameters(name: str, results: Results) -> str:
         f"bath occupation {float(p.n_bath):g}, initial occupations {float(p.n_m0):g} (motion) "
         f"and {float(p.n_s0):g} (spin)"
     )
-    parts.append(f"B_s = {float(p.B_s):g} quanta/s (its value is not printed in the paper)")
+    parts.append(f"B_s = {float(p.B_s):g} quanta/s (the paper prints no value)")
     shots = e.shots if scan is None else scan.shots
     each = "" if scan is None else " for each δ"
     parts.append(f"{shots} shots{each}, seed {e.seed}, method {e.method}")

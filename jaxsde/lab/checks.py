@@ -8,6 +8,9 @@ from jaxsde.lab.spec import Experiment, GainScanSpec, StageSpec, build_sequence
 from jaxsde.physics.params import check_params
 from jaxsde.physics.sequence import check_sequence, whole_samples
 
+MIN_FILTER = 32
+MAX_SAMPLES = 6000
+
 
 def check_experiment(experiment: Experiment) -> None:
     """Raise ValueError, beginning with the field's path, for an experiment that makes no sense."""
@@ -22,8 +25,14 @@ def check_experiment(experiment: Experiment) -> None:
     _check_delta(experiment)
     _check_stage_names(experiment, names)
     check_sequence(build_sequence(experiment))
+    if experiment.shots < 2:
+        raise ValueError(
+            "simulation.shots: wanted at least 2, whose scatter gives the errors, "
+            f"got {experiment.shots}"
+        )
     _check_filters(experiment)
     _check_windows(experiment)
+    _check_ringdown(experiment)
     if experiment.gain_scan is not None:
         _check_gain_scan(experiment, experiment.gain_scan)
 
@@ -86,8 +95,15 @@ def _check_windows(experiment: Experiment) -> None:
         missing = "pulse" if analysis.pulse is None else "fit_window"
         other = "fit_window" if analysis.pulse is None else "pulse"
         raise ValueError(f"analysis.{missing}: this key is missing; {other} needs it: give both")
+    dt = experiment.detector.sample_interval
     if analysis.pulse is not None and analysis.fit_window is not None:
-        _check_window("analysis.fit_window", analysis.fit_window, lengths[analysis.pulse])
+        _check_window("analysis.fit_window", analysis.fit_window, lengths[analysis.pulse], dt)
+        pulse = next(s for s in experiment.stages if s.name == analysis.pulse)
+        if not pulse.nbar > 0:
+            raise ValueError(
+                f"stage {pulse.name!r}: nbar: wanted a positive number to see growth by, "
+                f"got {pulse.nbar}"
+            )
     stage = lengths[analysis.ringdown]
     start, length = analysis.filter_start, analysis.filter_length
     shown = units.format_duration
@@ -104,12 +120,53 @@ def _check_windows(experiment: Experiment) -> None:
         )
 
 
-def _check_window(field: str, window: tuple[float, float], length: float) -> None:
+def _check_ringdown(experiment: Experiment) -> None:
+    """Check that matched filters can be applied to the ringdown."""
+    analysis, dt = experiment.analysis, experiment.detector.sample_interval
+    stage = next(s for s in experiment.stages if s.name == analysis.ringdown)
+    where = f"stage {stage.name!r}"
+    if isinstance(stage.omega_m, tuple):
+        raise ValueError(f"{where}: omega_m: wanted a constant for matched filters, got a ramp")
+    if not stage.nbar > 0:
+        raise ValueError(f"{where}: nbar: wanted a positive number to measure by, got {stage.nbar}")
+    if experiment.detector.quadratures == ("I",) and stage.delta_pc == 0:
+        raise ValueError(
+            f"detector.quadratures: wanted 'Q' for {where}, got only 'I', which holds no signal "
+            "at delta_pc = 0"
+        )
+    for name in ("filter_start", "filter_length"):
+        value = getattr(analysis, name)
+        if value:
+            try:
+                whole_samples(stage.name, value, dt)
+            except ValueError as error:
+                raise ValueError(f"analysis.{name}: {error}") from None
+    length = analysis.filter_length or stage.duration - analysis.filter_start
+    if round(length / dt) < MIN_FILTER:
+        raise ValueError(
+            f"analysis.filter_length: wanted at least {MIN_FILTER} samples of "
+            f"{units.format_duration(dt)} to filter, got {round(length / dt)}; lengthen {where}"
+        )
+    total = build_sequence(experiment).n_samples
+    if total > MAX_SAMPLES:
+        raise ValueError(
+            f"sequence.stages: wanted at most {MAX_SAMPLES} samples in all, since the exact "
+            f"expectation of a record grows with their square, got {total}; lengthen "
+            "detector.sample_interval or shorten stages"
+        )
+
+
+def _check_window(field: str, window: tuple[float, float], length: float, dt: float) -> None:
     start, end = window
     shown = units.format_duration
     if not 0 <= start < end <= length:
         raise ValueError(
             f"{field}: wanted increasing times from 0 to {shown(length)}, the length of the pulse, "
+            f"got [{shown(start)}, {shown(end)}]"
+        )
+    if round((end - start) / dt) < 4:
+        raise ValueError(
+            f"{field}: wanted at least 4 samples of {shown(dt)} to fit, "
             f"got [{shown(start)}, {shown(end)}]"
         )
 
@@ -127,7 +184,8 @@ def _check_gain_scan(experiment: Experiment, scan: GainScanSpec) -> None:
         whole_samples(pulse, scan.t_c, experiment.detector.sample_interval)
     except ValueError as error:
         raise ValueError(f"gain_scan.t_c: {error}") from None
-    _check_window("gain_scan.fit_window", scan.fit_window, scan.t_c)
+    interval = experiment.detector.sample_interval
+    _check_window("gain_scan.fit_window", scan.fit_window, scan.t_c, interval)
     for i, delta in enumerate(scan.delta):
         if not experiment.params.omega_s + delta > 0:
             raise ValueError(

@@ -21,12 +21,13 @@ from jaxsde.lab.console import (
     print_rows,
     progress_bar,
 )
-from jaxsde.lab.experiment import run_experiment
+from jaxsde.lab.experiment import check_memory, run_experiment
 from jaxsde.lab.figures import FIGURES, calibration_figure, draw_figures, save_figure
 from jaxsde.lab.folder import (
     StoreError,
     check_destination,
     new_folder,
+    read_manifest,
     write_manifest,
 )
 from jaxsde.lab.jobs import (
@@ -43,6 +44,9 @@ from jaxsde.lab.store import load_results, write_results
 from jaxsde.lab.table import table_rows
 
 LIMIT = 5.0
+MAX_SUBSTEPS = 1_000_000
+# Below this, sample means of products are not normal enough for a limit of 5.
+VERIFY_SHOTS = 500
 
 app = typer.Typer(
     name="jaxsde",
@@ -112,14 +116,19 @@ def run(
                 seed=chosen.seed,
                 shots=chosen.shots,
                 method=chosen.method,
-                backend=results.main.shots.backend,
+                engine=results.main.shots.backend,
                 resolution=dataclasses.asdict(results.main.shots.resolution),
             )
             write_report(results, rows, facts, figures, folder / "report.html")
             write_manifest(folder, facts)
             tell("write", 3, 3)
     print_rows(console, rows, f"{chosen.title}: {chosen.shots} shots, seed {chosen.seed}")
-    console.print(f"written to {out}; open {out / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"written to {out}; open {out / 'report.html'}",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 @app.command()
@@ -153,8 +162,10 @@ def calibrate(
     Example: `jaxsde calibrate results/kohler2018 --free g_m,g_s,B_s`
     """
     console = Console()
+    read_manifest(result)
     out = result / "calibration" if out is None else out
     check_destination(out, force)
+    _check_seed(seed)
     configure()
     with new_folder(out, force) as folder:
         with progress_bar(console) as tell:
@@ -173,7 +184,7 @@ def calibrate(
         save_figure(figure, folder / "calibration")
         write_manifest(folder, environment(["jaxsde", *sys.argv[1:]]))
     print_calibrations(console, calibrations, truth)
-    console.print(f"written to {out}", highlight=False, soft_wrap=True)
+    console.print(f"written to {out}", highlight=False, soft_wrap=True, markup=False)
     if not all(c.converged for c in calibrations):
         raise typer.Exit(1)
 
@@ -219,7 +230,7 @@ def figures(
     out = Path("figures") if out is None else out
     made = draw_figures(load_results(source), out, wanted or None)
     for path in made:
-        console.print(str(path), highlight=False, soft_wrap=True)
+        console.print(str(path), highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -243,6 +254,11 @@ def verify(
     base = standard_experiment() if experiment is None else load_experiment(experiment)
     name = DEFAULT_EXPERIMENT if experiment is None else str(experiment)
     chosen = _override(base, name, shots, seed, method, substeps)
+    if chosen.shots < VERIFY_SHOTS:
+        raise ExperimentError(
+            f"--shots: wanted at least {VERIFY_SHOTS}, for means to be normal, got {chosen.shots}"
+        )
+    check_memory(chosen)
     configure()
     sequence = build_sequence(chosen)
     with progress_bar(console) as tell:
@@ -254,6 +270,7 @@ def verify(
             chosen.shots,
             method=chosen.method,
             substeps=chosen.substeps,
+            dtype=jax.numpy.dtype(chosen.dtype),
             on_block=lambda done: tell("simulate", done, chosen.shots),
         )
         groups = compare(
@@ -279,6 +296,11 @@ def info() -> None:
     print_info(Console(), environment())
 
 
+def _check_seed(seed: int | None) -> None:
+    if seed is not None and not 0 <= seed < 2**63:
+        raise ExperimentError(f"--seed: wanted a whole number from 0 to 2^63 - 1, got {seed}")
+
+
 def _override(
     experiment: Experiment,
     name: str,
@@ -290,12 +312,13 @@ def _override(
     """Return the experiment with the command line's choices, checked as a file's are."""
     if shots is not None and shots < 1:
         raise ExperimentError(f"--shots: wanted a whole number, at least 1, got {shots}")
-    if seed is not None and not 0 <= seed < 2**63:
-        raise ExperimentError(f"--seed: wanted a whole number from 0 to 2^63 - 1, got {seed}")
+    _check_seed(seed)
     if method is not None and method not in METHODS:
         raise ExperimentError(f"--method: wanted one of {', '.join(METHODS)}, got {method!r}")
-    if substeps is not None and substeps < 1:
-        raise ExperimentError(f"--substeps: wanted a whole number, at least 1, got {substeps}")
+    if substeps is not None and not 1 <= substeps <= MAX_SUBSTEPS:
+        raise ExperimentError(
+            f"--substeps: wanted a whole number from 1 to {MAX_SUBSTEPS}, got {substeps}"
+        )
     given = dict(shots=shots, seed=seed, method=method, substeps=substeps)
     changes = {key: value for key, value in given.items() if value is not None}
     scan = experiment.gain_scan
@@ -315,15 +338,19 @@ def _override(
 
 
 def main() -> None:
-    """Run the command line; a user's error is one line and exit status 2."""
+    """Run the command line; a user's error is one line and exit status 2.
+
+    With JAXSDE_DEBUG set in the environment an error shows where it came from.
+    """
     try:
         app()
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+    except (ValueError, OSError, RuntimeError, MemoryError, ArithmeticError) as error:
         if os.environ.get("JAXSDE_DEBUG"):
             raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
         print(f"jaxsde: error: {lines[0]}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("jaxsde: interrupted; nothing was replaced", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:  # Ctrl-C, which Typer turns into this
+            print("jaxsde: interrupted; nothing was replaced", file=sys.stderr)
+        raise

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -64,12 +65,12 @@ def progress_bar(console: Console) -> Iterator:
 
 def print_rows(console: Console, rows: list[Row], title: str) -> None:
     """Print estimate +- error beside exact theory."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    for name in ("quantity", "estimate", "± error", "exact theory", "unit", "z"):
+    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("quantity", "estimate", "± error", "theory", "unit", "z"):
         table.add_column(name, justify="left" if name in ("quantity", "unit") else "right")
     for row in rows:
         table.add_row(
-            row.label,
+            escape(row.label),
             format_number(row.value, row.error),
             format_error(row.error),
             format_number(row.theory),
@@ -78,7 +79,7 @@ def print_rows(console: Console, rows: list[Row], title: str) -> None:
         )
     console.print(table)
     for row in rows:
-        console.print(f"  {row.label}: {row.note}", style="dim", highlight=False)
+        console.print(f"  {row.label}: {row.note}", style="dim", highlight=False, markup=False)
 
 
 def format_parameter(name: str, value: float) -> tuple[str, str]:

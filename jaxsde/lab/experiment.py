@@ -19,7 +19,7 @@ from jaxsde.analysis.filters import filter_matrix, low_pass
 from jaxsde.analysis.gain import GainFit, fit_gain
 from jaxsde.analysis.matched import FilterBank, matched_filter
 from jaxsde.analysis.moments import Moments, estimate_moments, true_moments
-from jaxsde.analysis.reconstruct import beat, beat_map, maximally_correlated
+from jaxsde.analysis.reconstruct import beat, beat_map, maximal_beat
 from jaxsde.engine.simulate import Shots, simulate
 from jaxsde.lab.spec import Experiment, ExperimentError, build_sequence
 from jaxsde.physics.sequence import Sequence
@@ -105,6 +105,7 @@ def run_experiment(experiment: Experiment, progress: Progress | None = None) -> 
     check_memory(experiment)
     key = jax.random.key(experiment.seed)
     total, done = _total_shots(experiment), 0
+    tell("simulate", 0, total)
 
     def simulated(name: int, sequence: Sequence, shots: int) -> Shots:
         nonlocal done
@@ -300,8 +301,8 @@ def reconstruct(experiment: Experiment, sequence: Sequence, moments: Moments) ->
         evolution, weights=average @ evolution.weights, noise=average @ evolution.noise
     )
     mean, stderr = beat(evolution, moments.C, moments.C_cov)
-    extreme_state = maximally_correlated(moments.C, experiment.params.epsilon)
-    extreme, spread = beat(evolution, extreme_state, moments.C_cov)
+    epsilon = experiment.params.epsilon
+    extreme, spread = maximal_beat(evolution, moments.C, moments.C_cov, epsilon)
     return Beat(
         time=evolution.time,
         mean=np.asarray(mean),
@@ -371,7 +372,7 @@ def check_memory(experiment: Experiment) -> None:
             f"simulation.shots: wanted what fits in 80 % of this machine's "
             f"{memory / 2**30:.1f} GiB, got {experiment.shots} shots of {samples} samples, which "
             f"need {needed / 2**30:.1f} GiB; take at most "
-            f"{int(experiment.shots * 0.8 * memory / needed)} shots, or shorter stages"
+            f"{max(int(experiment.shots * 0.8 * memory / needed), 1)} shots, or shorter stages"
         )
 
 

@@ -43,9 +43,11 @@ def check_destination(out: Path, force: bool) -> None:
 def new_folder(out: Path, force: bool) -> Iterator[Path]:
     """Yield a folder to write into, which becomes out when the block ends without an error.
 
+    Files of a replaced result that its manifest does not list (notes, calibrations) are kept.
     Raises StoreError if out may not be replaced or its place cannot be written.
     """
     check_destination(out, force)
+    out = out.resolve()
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -57,12 +59,34 @@ def new_folder(out: Path, force: bool) -> Iterator[Path]:
     try:
         yield partial
         old = out.with_name(f".{out.name}.old-{os.getpid()}")
-        if out.exists():
-            out.rename(old)
-        partial.rename(out)
+        if not out.exists():
+            partial.rename(out)
+            return
+        _carry_over(out, partial)
+        out.rename(old)
+        try:
+            partial.rename(out)
+        except OSError:
+            old.rename(out)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _carry_over(old: Path, new: Path) -> None:
+    """Copy into new what old holds beside the files of its own manifest."""
+    if not (old / MANIFEST).is_file():
+        return
+    try:
+        own = set(json.loads((old / MANIFEST).read_text(encoding="utf-8"))["files"])
+    except (ValueError, KeyError, TypeError):
+        own = set()
+    for path in sorted(old.rglob("*")):
+        name = path.relative_to(old)
+        if path.is_file() and str(name) not in own | {MANIFEST} and not (new / name).exists():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, new / name)
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:

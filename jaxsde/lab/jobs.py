@@ -102,6 +102,11 @@ def calibrate_result(
     experiment, sequence, shots = load_shots(folder)
     truth_params = experiment.params
     names = check_free(truth_params, free)
+    if "omega_m" in names:
+        raise ValueError(
+            "--free: omega_m is written into the stages of an experiment file and cannot be fitted "
+            "from a result; in Python, fit it with stages whose Controls leave omega_m out"
+        )
     truth = {name: float(np.asarray(getattr(truth_params, name))) for name in names}
     start = dataclasses.replace(
         truth_params,
@@ -159,4 +164,4 @@ def calibration_record(calibrations: list[Calibration], truth: dict[str, float])
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write value as indented JSON."""
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")

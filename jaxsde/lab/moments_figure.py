@@ -144,10 +144,11 @@ def _plane(axes: Axes, results: Results) -> None:
         axes.plot([], [], "--", color=style.ORANGE, label="largest that uncertainty allows")
     axes.axhline(0, color=style.GREY, linewidth=0.6)
     axes.axvline(0, color=style.GREY, linewidth=0.6)
-    phases = derived(results.moments.C, results.moments.C_cov)[
-        "arg_ab" if negative else "arg_adag_b"
-    ]
-    phase, sigma = phases[0] / np.pi, (phases[1] or 0.0) / np.pi
+    known = derived(results.moments.C, results.moments.C_cov)
+    pair = "ab" if negative else "adag_b"
+    phase, sigma = (part / np.pi for part in map(float, np.nan_to_num(known[f"arg_{pair}"])))
+    size, error = known[f"abs_{pair}"]
+    seen = size >= 3 * (error or 0.0)
     true = float(np.angle(exact)) / np.pi
     axes.plot(
         value.real,
@@ -155,7 +156,9 @@ def _plane(axes: Axes, results: Results) -> None:
         "o",
         color=style.BLUE,
         markersize=5,
-        label=style.minus(f"estimated, phase ({phase:+.3f} ± {sigma:.3f}) π"),
+        label=style.minus(f"estimated, phase ({phase:+.3f} ± {sigma:.3f}) π")
+        if seen
+        else "estimated, phase not determined",
     )
     axes.plot(
         exact.real,

@@ -29,7 +29,7 @@ PARAMETERS = (
     ("g_sm", "g_sm", units.format_angular, "static spin-motion coupling per photon"),
     ("gamma_m", "Γ_m", units.format_angular, "energy damping rate of the motion"),
     ("n_bath", "n̄_bath", None, "occupation of the motion's bath"),
-    ("B_s", "B_s", None, "anomalous diffusion of the spin; its value is not printed in the paper"),
+    ("B_s", "B_s", None, "anomalous diffusion of the spin; the paper prints no value"),
     ("epsilon", "ε", None, "sign of the spin's mass: −1 negative, +1 positive"),
     ("sigma_m", "σ_m", units.format_angular, "shot-to-shot standard deviation of ω_m"),
     ("sigma_s", "σ_s", units.format_angular, "shot-to-shot standard deviation of ω_s"),
@@ -154,7 +154,10 @@ def _estimates(rows: list[Row]) -> str:
                 (html.escape(row.unit), "nowrap"),
             ]
         )
-    hint = "z = (estimate − theory)/σ, bold beyond 3. Theory is exact covariance propagation."
+    hint = (
+        "z = (estimate − theory)/σ, bold beyond 3. Theory is exact covariance propagation; for G+, "
+        "see the note."
+    )
     table = _table(("quantity", "estimate ± 1 σ", "theory", "z", "unit"), lines)
     return f'{table}\n<p class="hint">{hint}</p>'
 

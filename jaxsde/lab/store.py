@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def write_results(folder: Path, results: Results, rows: list[Row]) -> None:
     """Write experiment.toml, records.zarr and estimates.json of a run."""
     (folder / "experiment.toml").write_text(dump_experiment(results.experiment), encoding="utf-8")
     (folder / "estimates.json").write_text(
-        json.dumps(estimates(results, rows), indent=2) + "\n", encoding="utf-8"
+        json.dumps(_finite(estimates(results, rows)), indent=2, allow_nan=False) + "\n",
+        encoding="utf-8",
     )
     root = folder / "records.zarr"
     _write(root, None, _shots_dataset(results.main, results.experiment))
@@ -38,6 +40,15 @@ def write_results(folder: Path, results: Results, rows: list[Row]) -> None:
     _write(root, "analysis", _analysis_dataset(results))
     if results.growth is not None:
         _write(root, "growth", _growth_dataset(results.growth))
+
+
+def _finite(value: Any) -> Any:
+    """Return value with NaN and infinity, which JSON has not, replaced by null."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def estimates(results: Results, rows: list[Row]) -> dict[str, Any]:
@@ -76,6 +87,7 @@ def estimates(results: Results, rows: list[Row]) -> dict[str, Any]:
             "diffusion_at_bound": [bool(b) for b in fit.at_bound],
             "D_0_rad2_per_s2": fit.D_0,
             "D_0_stderr_rad2_per_s2": fit.D_0_stat,
+            "D_0_at_bound": fit.D_0_at_bound,
             "gain_theory_per_s": growth.theory.tolist(),
             "gain_expected_from_fit_per_s": growth.expected.tolist(),
             "chi2": fit.chi2,
@@ -143,7 +155,7 @@ _FIT = {
     "start": "s",
     "stop": "s",
 }
-_FIT_SCALARS = ("D_0", "D_0_stat", "chi2", "n_points", "converged")
+_FIT_SCALARS = ("D_0", "D_0_stat", "D_0_at_bound", "chi2", "n_points", "converged")
 
 
 def _write(root: Path, group: str | None, dataset: xr.Dataset) -> None:

@@ -52,6 +52,8 @@ def table_rows(results: Results) -> list[Row]:
         (value, error), (theory, _) = estimate[name], exact[name]
         if name.startswith("arg"):
             value, theory = _near(value + offset, theory + offset)
+        if name.startswith("abs") and error is not None and value < 3 * error:
+            note += "; below 3 errors, where a modulus is biased upwards"
         if error is None:
             note += "; not determined, its amplitude is below 3 errors"
         return Row(
@@ -119,8 +121,13 @@ def _gain_rows(results: Results) -> list[Row]:
     where = "" if np.isnan(delta) else f"delta/2π = {delta:.4g} kHz, "
     note = f"S12, {where}t_c = {growth.t_c * 1e6:g} us, {growth.shots} shots"
     value, error = float(growth.fit.gain[i]), float(growth.fit.gain_error[i])
+    fixed = bool(np.broadcast_to(growth.fit.at_bound, growth.delta.shape)[i])
     if value <= 1e-6 / growth.t_c:
         note += "; at its bound 0, these traces do not grow"
+    held = [n for n, b in (("D_0", growth.fit.D_0_at_bound), ("diffusion", fixed)) if b]
+    if held:
+        note += f"; {' and '.join(held)} held at 0, so the error is a lower bound"
+    note += "; error includes ±10 % of the fit window"
     common: dict[str, Any] = dict(value=value, error=error, unit="1/s")
     return [
         Row(name="gain", label="G+", theory=float(growth.theory[i]), note=note, **common),

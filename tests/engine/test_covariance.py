@@ -254,3 +254,20 @@ def test_covariance_has_the_derivative_that_differences_show(differentiate):
             np.testing.assert_allclose(
                 slope[..., i], difference, rtol=1e-5, atol=1e-7 * np.abs(difference).max()
             )
+
+
+def test_nodes_grow_with_jitter_and_the_average_stays_exact():
+    paper = Sequence.kohler2018()
+    assert engine.choose_nodes(Params.kohler2018(), paper) == engine.NODES
+    wide = dataclasses.replace(Params.kohler2018(), sigma_m=TWO_PI * 1.2e3, sigma_s=TWO_PI * 600.0)
+    chosen = engine.choose_nodes(wide, paper)
+    assert chosen[0] > engine.NODES[0] and chosen[1] > engine.NODES[1]
+    found = engine.covariance(wide, paper)
+    finer = engine.covariance(wide, paper, nodes=(chosen[0] + 20, chosen[1] + 20))
+    np.testing.assert_allclose(found, finer, atol=1e-5 * float(np.max(finer)))
+
+
+def test_too_much_jitter_for_the_quadrature_is_said():
+    wild = dataclasses.replace(Params.kohler2018(), sigma_s=TWO_PI * 5e3)
+    with pytest.warns(UserWarning, match=r"^params\.sigma_s: wanted sigma_s x time of at most 4.9"):
+        assert engine.choose_nodes(wild, Sequence.kohler2018())[1] == engine.MAX_NODES

@@ -104,7 +104,7 @@ def test_run_writes_the_whole_folder(folder):
         assert (result / name).exists(), name
     assert len(list((result / "figures").glob("*.png"))) >= 4
     manifest = json.loads((result / MANIFEST).read_text())
-    assert manifest["seed"] == 3 and manifest["backend"] == "scan" and manifest["versions"]["jax"]
+    assert manifest["seed"] == 3 and manifest["engine"] == "scan" and manifest["versions"]["jax"]
     assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == []
 
 
@@ -198,6 +198,18 @@ def test_a_damaged_result_is_named(folder, monkeypatch, capsys, tmp_path, damage
         (('"50 us"', '"50.5 us"'), (), ["pulse", "whole number of samples", "50 us or 51 us"]),
         (("fit_window =", 'filter_length = "1 ms"\nfit_window ='), (), ["filter", "150 us"]),
         (("", ""), ("--shots", "0"), ["--shots", "at least 1"]),
+        (("", ""), ("--shots", "1"), ["simulation.shots", "at least 2"]),
+        (("", ""), ("--seed", "-1"), ["--seed", "from 0"]),
+        (('"150 us"\nnbar = 4.0', '"150 us"\nnbar = 0.0'), (), ["ringdown", "nbar", "positive"]),
+        (('"150 us"', '"20 us"'), (), ["filter_length", "32 samples"]),
+        (
+            ("efficiency =", 'quadratures = ["I"]\nefficiency ='),
+            (),
+            ["detector.quadratures", "'Q'"],
+        ),
+        (("fit_window =", 'filter_start = "0.4 us"\nfit_window ='), (), ["filter_start", "whole"]),
+        (('"150 us"', '"1e300 s"'), (), ["sequence.stages", "at most 6000 samples"]),
+        (("", ""), ("--method", "euler_maruyama"), ["substeps", "unstable", "at least"]),
         (("", ""), ("--method", "milstein"), ["--method", "euler_maruyama"]),
         (("", ""), ("--substeps", "3"), ["substeps", "exact"]),
         (("shots = 60", "shots = 60000000"), (), ["simulation.shots", "GiB", "at most"]),
@@ -233,6 +245,26 @@ def test_an_unwritable_place_is_named(folder, monkeypatch, capsys, tmp_path):
     out = tmp_path / "file" / "result"
     assert call(monkeypatch, "run", folder / "small.toml", "--out", out) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_calibrate_makes_no_folder_of_a_missing_result(monkeypatch, capsys, tmp_path):
+    assert call(monkeypatch, "calibrate", tmp_path / "none") == 2
+    assert "wanted a result folder" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_brackets_are_printed_as_they_are(folder, monkeypatch, capsys):
+    odd = folder / "odd.toml"
+    odd.write_text(SMALL.replace('"small"', '"x [/foo] y"'))
+    assert call(monkeypatch, "run", odd, "--out", folder / "o[b]x") == 0
+    shown = capsys.readouterr().out
+    assert "x [/foo] y" in shown and "o[b]x" in shown.replace("\n", "")
+
+
+def test_omega_m_of_a_result_is_refused_with_the_reason(folder, monkeypatch, capsys, tmp_path):
+    arguments = ("--free", "omega_m", "--out", tmp_path / "out")
+    assert call(monkeypatch, "calibrate", folder / "result", *arguments) == 2
+    assert "written into the stages" in capsys.readouterr().err
 
 
 def test_a_missing_file_is_named(monkeypatch, capsys, tmp_path):

@@ -294,14 +294,14 @@ def test_keeps_its_source(kohler):
 
 def test_dump_says_what_the_experiment_is_now(kohler):
     stage = dataclasses.replace(
-        kohler.stages[4], omega_m=(TWO_PI * 96.1e3, "rest"), B_s=1 / 3, n_bath=0.1, delta_pc=-1 / 7
+        kohler.stages[3], omega_m=(TWO_PI * 96.1e3, "rest"), B_s=1 / 3, n_bath=0.1, delta_pc=-1 / 7
     )
     now = dataclasses.replace(
         kohler,
         title='a "quoted" \\ title\n\x7f µ',
         params=dataclasses.replace(kohler.params, g_m=1e5 / 3, n_m0=0.1 + 0.2),
         detector=Detector.ideal(0.25e-6),
-        stages=(*kohler.stages[:4], stage),
+        stages=(*kohler.stages[:3], stage, kohler.stages[4]),
         shots=7,
         seed=2**63 - 1,
         analysis=dataclasses.replace(kohler.analysis, filter_start=1e-5, filter_length=4e-4),

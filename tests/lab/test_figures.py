@@ -298,7 +298,7 @@ def test_captions_carry_every_parameter(results, name):
         "g_s/2π = −18 kHz",
         "κ/2π = 1.82 MHz (half-linewidth)",
         "ε = −1",
-        "B_s = 30000 quanta/s (its value is not printed in the paper)",
+        "B_s = 30000 quanta/s (the paper prints no value)",
         "10 shots for each δ" if scan else "12 shots,",
         "seed 2018",
     ):

@@ -41,11 +41,24 @@ def test_force_replaces_the_whole_result(tmp_path):
     out = tmp_path / "result"
     make(out, "old")
     (out / "calibration").mkdir()
+    (out / "calibration" / "calibration.json").write_text("{}")
+    (out / "notes.txt").write_text("the good one")
     with pytest.raises(StoreError, match="exists already; add --force"):
         make(out, "new")
     make(out, "new", force=True)
     assert (out / "data" / "a.txt").read_text() == "new"
+    assert (out / "notes.txt").read_text() == "the good one"
+    assert (out / "calibration" / "calibration.json").exists()
     assert leftovers(out) == []
+
+
+def test_a_link_is_followed(tmp_path):
+    make(tmp_path / "real", "old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    make(tmp_path / "link", "new", force=True)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "data" / "a.txt").read_text() == "new"
+    assert leftovers(tmp_path / "real") == []
 
 
 def test_an_empty_folder_may_be_used(tmp_path):

@@ -159,7 +159,7 @@ def test_holds_parameters_sequence_and_settings_with_units(written):
 
     assert has("omega_m", "2π × 95 kHz") and has("g_s", "2π × −18 kHz")
     assert has("kappa", "2π × 1.82 MHz", "half-linewidth")
-    assert has("B_s", "30000 quanta/s", "not printed in the paper") and has("epsilon", "−1")
+    assert has("B_s", "30000 quanta/s", "the paper prints no value") and has("epsilon", "−1")
     assert has("ramp_up", "10 us", "2π × 95 kHz → 2π × 125.5 kHz")
     assert has("pulse", "40 us", "10", "2π × −2 MHz", "2π × 125.5 kHz")
     assert has("passband", "85 kHz to 150 kHz") and has("sample interval", "1 us")

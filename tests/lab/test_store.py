@@ -6,9 +6,9 @@ import json
 import jax
 import numpy as np
 import pytest
-import tiny
 import xarray as xr
 
+import tiny
 from jaxsde.lab.folder import new_folder, write_manifest
 from jaxsde.lab.store import estimates, load_results, load_shots, write_results
 from jaxsde.lab.table import table_rows
