@@ -13,7 +13,7 @@ from rich.console import Console
 from jaxsde.analysis.verify import compare
 from jaxsde.engine.plan import METHODS
 from jaxsde.engine.simulate import simulate
-from jaxsde.lab.config import ExperimentError, check_experiment, load_experiment
+from jaxsde.lab.config import ExperimentError, load_experiment
 from jaxsde.lab.console import (
     print_calibrations,
     print_comparisons,
@@ -21,7 +21,7 @@ from jaxsde.lab.console import (
     print_rows,
     progress_bar,
 )
-from jaxsde.lab.experiment import check_memory, run_experiment
+from jaxsde.lab.experiment import run_experiment
 from jaxsde.lab.figures import FIGURES, calibration_figure, draw_figures, save_figure
 from jaxsde.lab.folder import (
     StoreError,
@@ -30,6 +30,7 @@ from jaxsde.lab.folder import (
     read_manifest,
     write_manifest,
 )
+from jaxsde.lab.guards import check_memory
 from jaxsde.lab.jobs import (
     DEFAULT_EXPERIMENT,
     calibrate_result,
@@ -38,13 +39,13 @@ from jaxsde.lab.jobs import (
     standard_experiment,
     write_json,
 )
+from jaxsde.lab.overrides import check_seed, override
 from jaxsde.lab.report import write_report
-from jaxsde.lab.spec import Experiment, build_sequence
+from jaxsde.lab.spec import build_sequence
 from jaxsde.lab.store import load_results, write_results
 from jaxsde.lab.table import table_rows
 
 LIMIT = 5.0
-MAX_SUBSTEPS = 1_000_000
 # Below this, sample means of products are not normal enough for a limit of 5.
 VERIFY_SHOTS = 500
 
@@ -100,7 +101,7 @@ def run(
     Example: `jaxsde run examples/kohler2018.toml --shots 1000 --out results/first`
     """
     console = Console()
-    chosen = _override(load_experiment(experiment), str(experiment), shots, seed, method, substeps)
+    chosen = override(load_experiment(experiment), str(experiment), shots, seed, method, substeps)
     out = Path("results") / experiment.stem if out is None else out
     check_destination(out, force)
     configure()
@@ -165,7 +166,7 @@ def calibrate(
     read_manifest(result)
     out = result / "calibration" if out is None else out
     check_destination(out, force)
-    _check_seed(seed)
+    check_seed(seed)
     configure()
     with new_folder(out, force) as folder:
         with progress_bar(console) as tell:
@@ -253,7 +254,7 @@ def verify(
     console = Console()
     base = standard_experiment() if experiment is None else load_experiment(experiment)
     name = DEFAULT_EXPERIMENT if experiment is None else str(experiment)
-    chosen = _override(base, name, shots, seed, method, substeps)
+    chosen = override(base, name, shots, seed, method, substeps)
     if chosen.shots < VERIFY_SHOTS:
         raise ExperimentError(
             f"--shots: wanted at least {VERIFY_SHOTS}, for means to be normal, got {chosen.shots}"
@@ -294,47 +295,6 @@ def info() -> None:
     """
     configure()
     print_info(Console(), environment())
-
-
-def _check_seed(seed: int | None) -> None:
-    if seed is not None and not 0 <= seed < 2**63:
-        raise ExperimentError(f"--seed: wanted a whole number from 0 to 2^63 - 1, got {seed}")
-
-
-def _override(
-    experiment: Experiment,
-    name: str,
-    shots: int | None,
-    seed: int | None,
-    method: str | None,
-    substeps: int | None,
-) -> Experiment:
-    """Return the experiment with the command line's choices, checked as a file's are."""
-    if shots is not None and shots < 1:
-        raise ExperimentError(f"--shots: wanted a whole number, at least 1, got {shots}")
-    _check_seed(seed)
-    if method is not None and method not in METHODS:
-        raise ExperimentError(f"--method: wanted one of {', '.join(METHODS)}, got {method!r}")
-    if substeps is not None and not 1 <= substeps <= MAX_SUBSTEPS:
-        raise ExperimentError(
-            f"--substeps: wanted a whole number from 1 to {MAX_SUBSTEPS}, got {substeps}"
-        )
-    given = dict(shots=shots, seed=seed, method=method, substeps=substeps)
-    changes = {key: value for key, value in given.items() if value is not None}
-    scan = experiment.gain_scan
-    if scan is not None and shots is not None:
-        scan = dataclasses.replace(scan, shots=min(scan.shots, shots))
-    chosen = dataclasses.replace(experiment, gain_scan=scan, **changes)
-    if chosen.method == "exact" and chosen.substeps != 1:
-        raise ExperimentError(
-            f"{name}: simulation.substeps: the exact method takes none, got {chosen.substeps}; "
-            "leave it out, or choose interaction_euler or euler_maruyama"
-        )
-    try:
-        check_experiment(chosen)
-    except ValueError as error:
-        raise ExperimentError(f"{name}: {error}") from None
-    return chosen
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """The main job, in the order of its parts: simulate, recover <D^2>, fit the gain, estimate C."""
 
 import dataclasses
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,8 @@ from jaxsde.analysis.matched import FilterBank, matched_filter
 from jaxsde.analysis.moments import Moments, estimate_moments, true_moments
 from jaxsde.analysis.reconstruct import beat, beat_map, maximal_beat
 from jaxsde.engine.simulate import Shots, simulate
-from jaxsde.lab.spec import Experiment, ExperimentError, build_sequence
+from jaxsde.lab.guards import check_finite, check_memory, has_reference, total_shots
+from jaxsde.lab.spec import Experiment, build_sequence
 from jaxsde.physics.sequence import Sequence
 from jaxsde.physics.theory import instability_gain
 
@@ -104,7 +104,7 @@ def run_experiment(experiment: Experiment, progress: Progress | None = None) -> 
     tell = progress or (lambda task, done, total: None)
     check_memory(experiment)
     key = jax.random.key(experiment.seed)
-    total, done = _total_shots(experiment), 0
+    total, done = total_shots(experiment), 0
     tell("simulate", 0, total)
 
     def simulated(name: int, sequence: Sequence, shots: int) -> Shots:
@@ -122,7 +122,7 @@ def run_experiment(experiment: Experiment, progress: Progress | None = None) -> 
             on_block=lambda count: tell("simulate", before + count, total),
         )
         done += shots
-        _check_finite(out, sequence, experiment)
+        check_finite(out, sequence, experiment)
         return out
 
     sequence = build_sequence(experiment)
@@ -177,11 +177,6 @@ def analyse(
         beat=reconstructed,
         growth=growth,
     )
-
-
-def has_reference(experiment: Experiment) -> bool:
-    """Tell whether a reference without coupling can be made: there is a pulse, after a stage."""
-    return experiment.analysis.pulse not in (None, experiment.stages[0].name)
 
 
 def scan_sequences(experiment: Experiment) -> list[tuple[float, Sequence]]:
@@ -348,45 +343,3 @@ def spectrogram(ensemble: Ensemble, window: float = 40e-6):
     )
     keep = f <= 250e3
     return t, f[keep], s.mean(axis=0)[keep].sum(axis=1)
-
-
-def _total_shots(experiment: Experiment) -> int:
-    scan = experiment.gain_scan
-    extra = 0 if scan is None else scan.shots * len(scan.delta)
-    return experiment.shots * (2 if has_reference(experiment) else 1) + extra
-
-
-def check_memory(experiment: Experiment) -> None:
-    """Raise ExperimentError if the records of all shots would not fit in this machine's memory."""
-    samples = build_sequence(experiment).n_samples
-    quadratures = len(experiment.detector.quadratures)
-    # Records, their float64 copies in the filters, and <D^2> of every shot.
-    each = samples * (6 * quadratures + 4) * 8
-    needed = _total_shots(experiment) * each
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return  # this system does not tell
-    if needed > 0.8 * memory:
-        raise ExperimentError(
-            f"simulation.shots: wanted what fits in 80 % of this machine's "
-            f"{memory / 2**30:.1f} GiB, got {experiment.shots} shots of {samples} samples, which "
-            f"need {needed / 2**30:.1f} GiB; take at most "
-            f"{max(int(experiment.shots * 0.8 * memory / needed), 1)} shots, or shorter stages"
-        )
-
-
-def _check_finite(shots: Shots, sequence: Sequence, experiment: Experiment) -> None:
-    bad = np.flatnonzero(np.asarray(shots.status))
-    if bad.size == 0:
-        return
-    finite = np.isfinite(np.asarray(shots.states)).all(axis=(0, 2))
-    stage = sequence.stages[int(np.argmin(finite))] if not finite.all() else sequence.stages[-1]
-    gain = float(instability_gain(experiment.params, stage.controls))
-    length = stage.n_samples * sequence.sample_interval
-    raise ExperimentError(
-        f"stage {stage.name!r}: {bad.size} of {shots.status.shape[0]} shots overflowed "
-        f"{shots.record.dtype} (first is shot {bad[0]}); its gain {gain:.3g} /s over "
-        f"{length:.3g} s grows D^2 by e^{gain * length:.0f}; shorten the stage or weaken the "
-        "coupling" + ("" if experiment.method == "exact" else ", or take more substeps")
-    )

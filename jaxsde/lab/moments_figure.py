@@ -146,7 +146,7 @@ def _plane(axes: Axes, results: Results) -> None:
     axes.axvline(0, color=style.GREY, linewidth=0.6)
     known = derived(results.moments.C, results.moments.C_cov)
     pair = "ab" if negative else "adag_b"
-    phase, sigma = (part / np.pi for part in map(float, np.nan_to_num(known[f"arg_{pair}"])))
+    phase, sigma = (float(part or 0.0) / np.pi for part in known[f"arg_{pair}"])
     size, error = known[f"abs_{pair}"]
     seen = size >= 3 * (error or 0.0)
     true = float(np.angle(exact)) / np.pi

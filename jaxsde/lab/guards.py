@@ -1,0 +1,59 @@
+"""Guards of a run: what fits in memory before it, what overflowed after it."""
+
+import os
+
+import numpy as np
+
+from jaxsde.engine.simulate import Shots
+from jaxsde.lab.spec import Experiment, ExperimentError, build_sequence
+from jaxsde.physics.sequence import Sequence
+from jaxsde.physics.theory import instability_gain
+
+
+def has_reference(experiment: Experiment) -> bool:
+    """Tell whether a reference without coupling can be made: there is a pulse, after a stage."""
+    return experiment.analysis.pulse not in (None, experiment.stages[0].name)
+
+
+def total_shots(experiment: Experiment) -> int:
+    """Return the shots of all ensembles of a run."""
+    scan = experiment.gain_scan
+    extra = 0 if scan is None else scan.shots * len(scan.delta)
+    return experiment.shots * (2 if has_reference(experiment) else 1) + extra
+
+
+def check_memory(experiment: Experiment) -> None:
+    """Raise ExperimentError if the records of all shots would not fit in this machine's memory."""
+    samples = build_sequence(experiment).n_samples
+    quadratures = len(experiment.detector.quadratures)
+    # Records, their float64 copies in the filters, and <D^2> of every shot.
+    each = samples * (6 * quadratures + 4) * 8
+    needed = total_shots(experiment) * each
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return  # this system does not tell
+    if needed > 0.8 * memory:
+        raise ExperimentError(
+            f"simulation.shots: wanted what fits in 80 % of this machine's "
+            f"{memory / 2**30:.1f} GiB, got {experiment.shots} shots of {samples} samples, which "
+            f"need {needed / 2**30:.1f} GiB; take at most "
+            f"{max(int(experiment.shots * 0.8 * memory / needed), 1)} shots, or shorter stages"
+        )
+
+
+def check_finite(shots: Shots, sequence: Sequence, experiment: Experiment) -> None:
+    """Raise ExperimentError, naming stage and gain, if a shot is not finite."""
+    bad = np.flatnonzero(np.asarray(shots.status))
+    if bad.size == 0:
+        return
+    finite = np.isfinite(np.asarray(shots.states)).all(axis=(0, 2))
+    stage = sequence.stages[int(np.argmin(finite))] if not finite.all() else sequence.stages[-1]
+    gain = float(instability_gain(experiment.params, stage.controls))
+    length = stage.n_samples * sequence.sample_interval
+    raise ExperimentError(
+        f"stage {stage.name!r}: {bad.size} of {shots.status.shape[0]} shots overflowed "
+        f"{shots.record.dtype} (first is shot {bad[0]}); its gain {gain:.3g} /s over "
+        f"{length:.3g} s grows D^2 by e^{gain * length:.0f}; shorten the stage or weaken the "
+        "coupling" + ("" if experiment.method == "exact" else ", or take more substeps")
+    )
