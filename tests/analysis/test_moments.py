@@ -11,7 +11,13 @@ import oracles
 from ensembles import DETECTOR, PARAMS, SEQUENCE
 from jaxsde.analysis import moments as analysis
 from jaxsde.analysis.moments import COLUMNS, ROWS
-from jaxsde.engine.covariance import filter_covariance, filter_response, gauss_hermite, state_at
+from jaxsde.engine.covariance import (
+    NODES,
+    filter_covariance,
+    filter_response,
+    gauss_hermite,
+    state_at,
+)
 from jaxsde.engine.detect import noise_variance
 from jaxsde.engine.plan import choose_resolution
 
@@ -25,7 +31,7 @@ def theory():
     resolution = choose_resolution(PARAMS, SEQUENCE)
     truth = np.asarray(jaxsde.true_moments(PARAMS, SEQUENCE, STAGE))
     mixing, bias = analysis._mixing_and_bias(
-        PARAMS, SEQUENCE, DETECTOR, bank, resolution, analysis.NODES
+        PARAMS, SEQUENCE, DETECTOR, bank, resolution, NODES
     )
     return bank, resolution, truth, np.asarray(mixing), np.asarray(bias)
 
