@@ -30,9 +30,7 @@ def theory():
     bank = jaxsde.matched_filter(PARAMS, SEQUENCE, DETECTOR)
     resolution = choose_resolution(PARAMS, SEQUENCE)
     truth = np.asarray(jaxsde.true_moments(PARAMS, SEQUENCE, STAGE))
-    mixing, bias = analysis._mixing_and_bias(
-        PARAMS, SEQUENCE, DETECTOR, bank, resolution, NODES
-    )
+    mixing, bias = analysis._mixing_and_bias(PARAMS, SEQUENCE, DETECTOR, bank, resolution, NODES)
     return bank, resolution, truth, np.asarray(mixing), np.asarray(bias)
 
 
