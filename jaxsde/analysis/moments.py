@@ -139,7 +139,6 @@ def estimate_moments(
 def _mixing_and_bias(params, sequence, detector, bank, resolution, nodes):
     """Return the (10, 10) map from C to <q q^T> and the bias, both as upper triangles."""
     z, w = gauss_hermite(nodes)
-    z = jnp.asarray(z)
     h, noise = filter_response(params, sequence, detector, bank.weights, bank.stage, z, resolution)
     p = state_at(params, sequence, bank.stage, z, resolution)
     mean = jnp.einsum("k,kij->ij", w, p)[:4, :4]
@@ -164,5 +163,5 @@ def true_moments(
     resolution = choose_resolution(params, sequence) if resolution is None else resolution
     nodes = choose_nodes(params, sequence) if nodes is None else nodes
     z, w = gauss_hermite(nodes)
-    p = state_at(params, sequence, stage, jnp.asarray(z), resolution)
+    p = state_at(params, sequence, stage, z, resolution)
     return jnp.einsum("k,kij->ij", w, p)[:4, :4]

@@ -59,11 +59,10 @@ def beat_map(
             f"stage {stage!r}: omega_m: wanted a constant for free evolution, got a ramp"
         )
     z, w = gauss_hermite(nodes)
-    z = jnp.asarray(z)
     step = stage_transition(params, sequence.stages[index], z, sequence.sample_interval, resolution)
     # The cavity's own state at the start is not part of C: it comes from theory.
     start = state_at(params, sequence, index, z, resolution).at[:, :4, :4].set(0.0)
-    weights, noise = _beat(start, step, jnp.asarray(w), measured(params), span.stop - span.start)
+    weights, noise = _beat(start, step, w, measured(params), span.stop - span.start)
     time = (np.arange(span.start, span.stop) + 1) * sequence.sample_interval
     return BeatMap(time=time, weights=weights, noise=noise)
 

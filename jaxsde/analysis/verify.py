@@ -78,7 +78,7 @@ def compare(
 
 def _outputs(params, sequence, detector, weights, stage, resolution) -> np.ndarray:
     z, w = gauss_hermite(choose_nodes(params, sequence))
-    each = filter_covariance(params, sequence, detector, weights, stage, jnp.asarray(z), resolution)
+    each = filter_covariance(params, sequence, detector, weights, stage, z, resolution)
     return np.einsum("k,kij->ij", w, np.asarray(each))
 
 

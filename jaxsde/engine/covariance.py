@@ -132,7 +132,6 @@ def covariance(
     nodes = choose_nodes(params, sequence) if nodes is None else nodes
     resolution = choose_resolution(params, sequence) if resolution is None else resolution
     z, w = gauss_hermite(nodes)
-    z = jnp.asarray(z)
     return jnp.einsum("k,ksij->sij", w, conditional_covariance(params, sequence, z, resolution))
 
 
@@ -233,7 +232,6 @@ def displacement_covariance(
     K_s = A P_s c^T + cov(noise of x, noise of y).
     """
     z, w = gauss_hermite(nodes)
-    z, w = jnp.asarray(z), jnp.asarray(w)
     k, t_all, dt = z.shape[1], sequence.n_samples, sequence.sample_interval
     row = measured(params)
     p = jnp.broadcast_to(initial_covariance(params), (k, 6, 6))

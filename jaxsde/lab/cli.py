@@ -27,7 +27,6 @@ from jaxsde.lab.folder import (
     StoreError,
     check_destination,
     new_folder,
-    read_manifest,
     write_manifest,
 )
 from jaxsde.lab.guards import check_memory
@@ -42,7 +41,7 @@ from jaxsde.lab.jobs import (
 from jaxsde.lab.overrides import check_seed, override
 from jaxsde.lab.report import write_report
 from jaxsde.lab.spec import build_sequence
-from jaxsde.lab.store import load_results, write_results
+from jaxsde.lab.store import load_results, load_shots, write_results
 from jaxsde.lab.table import table_rows
 
 LIMIT = 5.0
@@ -163,15 +162,15 @@ def calibrate(
     Example: `jaxsde calibrate results/kohler2018 --free g_m,g_s,B_s`
     """
     console = Console()
-    read_manifest(result)
     out = result / "calibration" if out is None else out
     check_destination(out, force)
     check_seed(seed)
     configure()
+    loaded = load_shots(result)
     with new_folder(out, force) as folder:
         with progress_bar(console) as tell:
             calibrations, truth = calibrate_result(
-                result,
+                loaded,
                 free=[name.strip() for name in free.split(",") if name.strip()],
                 objective=objective,
                 off=off,

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsde.engine.detect import Detector
+from jaxsde.engine.simulate import Shots
 from jaxsde.inference.calibrate import OBJECTIVES, Calibration, calibrate
 from jaxsde.inference.transform import check_free
 from jaxsde.lab.spec import AnalysisSpec, Experiment, StageSpec
-from jaxsde.lab.store import load_shots
 from jaxsde.physics.params import Params
 from jaxsde.physics.sequence import Sequence
 
@@ -78,7 +78,7 @@ def standard_experiment() -> Experiment:
 
 
 def calibrate_result(
-    folder: Path,
+    loaded: tuple[Experiment, Sequence, Shots],
     *,
     free: list[str],
     objective: str,
@@ -88,7 +88,7 @@ def calibrate_result(
     seed: int,
     tell: Callable[[str, int, int], None],
 ) -> tuple[list[Calibration], dict[str, float]]:
-    """Calibrate the records of a result folder; return the outcomes and the true values.
+    """Calibrate records that load_shots read; return the outcomes and the true values.
 
     The start is the file's value times 1 + off and 1 - off in turn.
     Raises ValueError for names, objectives or starts that cannot be.
@@ -99,7 +99,7 @@ def calibrate_result(
         raise ValueError(f"--off: wanted a fraction from 0 to below 1, got {off}")
     if n_simulated is not None and n_simulated < 100:
         raise ValueError(f"--simulated: wanted at least 100 shots, got {n_simulated}")
-    experiment, sequence, shots = load_shots(folder)
+    experiment, sequence, shots = loaded
     truth_params = experiment.params
     names = check_free(truth_params, free)
     if "omega_m" in names:

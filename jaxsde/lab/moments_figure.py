@@ -16,6 +16,7 @@ from jaxsde.analysis.moments import (
     exchange_correlation,
     pair_correlation,
 )
+from jaxsde.analysis.reconstruct import maximally_correlated
 from jaxsde.lab import style
 from jaxsde.lab.captions import is_negative_mass
 from jaxsde.lab.experiment import Results
@@ -102,7 +103,7 @@ def _occupations(axes: Axes, results: Results) -> None:
 def correlation(results: Results):
     """Return the resonant correlation: (estimate, its 2 x 2 covariance, exact, its bound).
 
-    Bound: |<a b>|^2 <= min(n_m (n_s + 1), n_s (n_m + 1)), |<a^dag b>|^2 <= n_m n_s.
+    Bound: that of the maximally correlated state with the same occupations.
     """
     negative = is_negative_mass(results)
     of = pair_correlation if negative else exchange_correlation
@@ -112,11 +113,10 @@ def correlation(results: Results):
     slope = np.asarray(of(jnp.asarray(units)))
     jacobian = np.stack([np.real(slope), np.imag(slope)])
     cov = jacobian @ np.asarray(results.moments.C_cov) @ jacobian.T
-    values = derived(results.moments.C)
-    n_m, n_s = (max(values[name][0], 0.0) for name in ("n_m", "n_s"))
-    square = min(n_m * (n_s + 1), n_s * (n_m + 1)) if negative else n_m * n_s
+    c = jnp.asarray(results.moments.C)
+    extreme = maximally_correlated(c, results.experiment.params.epsilon)
     exact = complex(of(jnp.asarray(results.C_theory)))
-    return complex(of(jnp.asarray(results.moments.C))), cov, exact, float(np.sqrt(square))
+    return complex(of(c)), cov, exact, abs(complex(of(extreme)))
 
 
 def _plane(axes: Axes, results: Results) -> None:

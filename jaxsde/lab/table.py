@@ -113,7 +113,7 @@ def free_phase(experiment: Experiment, sequence: Sequence) -> float | None:
 
 
 def _gain_rows(results: Results) -> list[Row]:
-    growth, i = results.growth, 0
+    growth = results.growth
     if growth is None:
         return []
     i = growth.at
