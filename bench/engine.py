@@ -15,7 +15,8 @@ import jax.numpy as jnp
 
 import jaxsde
 from jaxsde.engine.noise import PROCESS, normals, seed_words
-from jaxsde.engine.plan import choose_resolution, plan
+from jaxsde.engine.plan import plan, segments
+from jaxsde.engine.resolution import choose_resolution
 from jaxsde.engine.simulate import advance
 
 ROUNDS = 5
@@ -33,13 +34,14 @@ def block(sequence, detector, dtype, method="exact", weights=None):
     """Return a compiled function of block number that advances one block of shots."""
     params = jaxsde.Params.kohler2018()
     resolution = choose_resolution(params, sequence, method=method)
-    nodes = plan(params, sequence, resolution)
+    parts = segments(params, sequence, resolution)
+    planned = parts, plan(params, parts, sequence.sample_interval, resolution, detector.model)
     seed = seed_words(jax.random.key(0))
 
     def run(number):
         ids = jnp.arange(BLOCK, dtype=jnp.uint32) + jnp.uint32(number * BLOCK)
         return advance(
-            seed, params, sequence, detector, ids, resolution, dtype, weights=weights, nodes=nodes
+            seed, params, sequence, detector, ids, resolution, dtype, weights=weights, planned=planned
         )[0]
 
     return run, BLOCK * sequence.n_samples

@@ -5,18 +5,32 @@ from jaxsde.analysis.displacement import (
     expected_displacement,
     mean_squared_displacement,
 )
+from jaxsde.analysis.entanglement import epr_variance, log_negativity, physicality, purity
 from jaxsde.analysis.gain import GainFit, fit_gain
 from jaxsde.analysis.matched import FilterBank, apply_filters, matched_filter
 from jaxsde.analysis.moments import Moments, derived, estimate_moments, true_moments
+from jaxsde.analysis.spectra import welch
 from jaxsde.engine.covariance import covariance
 from jaxsde.engine.detect import Detector
+from jaxsde.engine.records import record_covariance
+from jaxsde.engine.resolution import Resolution, choose_resolution
 from jaxsde.engine.simulate import Shots, simulate
-from jaxsde.engine.step import Step
+from jaxsde.engine.spectrum import sampled_density, sidebands, spectral_density
+from jaxsde.engine.step import Step, decimate
+from jaxsde.engine.technical import Technical
 from jaxsde.inference.calibrate import Calibration, calibrate
 from jaxsde.physics.model import diffusion, drift
 from jaxsde.physics.params import Params
-from jaxsde.physics.sequence import Controls, Sequence, Stage
-from jaxsde.physics.theory import instability_gain, normal_modes
+from jaxsde.physics.sequence import Controls, Sequence, Stage, Switching
+from jaxsde.physics.theory import (
+    instability_gain,
+    normal_modes,
+    optical_coupling,
+    optical_shift,
+    spring_coupling,
+    static_coupling,
+    two_mode_frequencies,
+)
 
 __version__ = "0.1.0"
 
@@ -29,23 +43,42 @@ __all__ = [
     "MeanSquaredDisplacement",
     "Moments",
     "Params",
+    "Resolution",
     "Sequence",
     "Shots",
     "Stage",
     "Step",
+    "Switching",
+    "Technical",
     "apply_filters",
     "calibrate",
+    "choose_resolution",
     "covariance",
+    "decimate",
     "derived",
     "diffusion",
     "drift",
+    "epr_variance",
     "estimate_moments",
     "expected_displacement",
     "fit_gain",
     "instability_gain",
+    "log_negativity",
     "matched_filter",
     "mean_squared_displacement",
     "normal_modes",
+    "optical_coupling",
+    "optical_shift",
+    "physicality",
+    "purity",
+    "record_covariance",
+    "sampled_density",
+    "sidebands",
     "simulate",
+    "spectral_density",
+    "spring_coupling",
+    "static_coupling",
     "true_moments",
+    "two_mode_frequencies",
+    "welch",
 ]

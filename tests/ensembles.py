@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import jaxsde
+from jaxsde.engine.records import signal_covariance
 
 PARAMS = jaxsde.Params.kohler2018()
 SEQUENCE = jaxsde.Sequence.kohler2018()
@@ -20,6 +21,12 @@ def paper(n_shots: int = 20_000, seed: int = 1) -> jaxsde.Shots:
     return jaxsde.simulate(
         jax.random.key(seed), PARAMS, SEQUENCE, DETECTOR, n_shots, dtype=jnp.float32
     )
+
+
+def displacement_covariance(params, sequence, resolution):
+    """Return the covariance of the box-averaged D (samples, samples), and <D^2> at their ends."""
+    r, squares = signal_covariance(params, sequence, resolution)
+    return r[:, 0, :, 0], squares
 
 
 def z_of_products(x: ArrayLike, expected: ArrayLike) -> np.ndarray:

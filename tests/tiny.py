@@ -13,7 +13,7 @@ import numpy as np
 from jaxsde.analysis.displacement import MeanSquaredDisplacement
 from jaxsde.analysis.matched import FilterBank
 from jaxsde.analysis.moments import Moments
-from jaxsde.engine.plan import choose_resolution
+from jaxsde.engine.resolution import choose_resolution
 from jaxsde.engine.simulate import Shots
 from jaxsde.lab.config import load_experiment
 from jaxsde.lab.experiment import (
@@ -72,6 +72,8 @@ def ensemble(e: Experiment, sequence: Sequence, shots: int, gain: float, seed: i
             omega_s=jnp.full(shots, float(e.params.omega_s)),
             states=jnp.zeros((shots, stages, 6)),
             status=jnp.zeros(shots, int),
+            clipped=jnp.zeros(shots, int),
+            clipped=jnp.zeros(shots, int),
             backend="scan",
             method=e.method,
             resolution=choose_resolution(e.params, sequence),

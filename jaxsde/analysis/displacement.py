@@ -15,9 +15,14 @@ from jaxsde.analysis.filters import (
     sosfiltfilt,
     undo_box_average,
 )
-from jaxsde.engine.covariance import displacement_covariance
-from jaxsde.engine.detect import Detector, noise_variance, quadrature_gains
-from jaxsde.engine.plan import Resolution, choose_resolution
+from jaxsde.engine.detect import (
+    Detector,
+    independent_noise,
+    noise_variance,
+    quadrature_gains,
+)
+from jaxsde.engine.records import readout_of_samples, signal_covariance
+from jaxsde.engine.resolution import Resolution, choose_resolution
 from jaxsde.physics.params import Params
 from jaxsde.physics.sequence import Sequence
 
@@ -98,26 +103,25 @@ def _matrices(sequence: Sequence, band: np.ndarray, cycle: np.ndarray) -> tuple[
     return jnp.asarray(filter_matrix(band, n) @ undo.T), jnp.asarray(filter_matrix(cycle, n))
 
 
-def _inverse_gains(params: Params, sequence: Sequence, detector: Detector) -> tuple[Array, Array]:
-    """Return (direction / A, direction) of each sample, both (samples, quadratures).
-
-    direction = (cos phi_q, sin phi_q); a dark stage, which holds no signal, has zeros in both.
-    """
-    scaled, directions = [], []
+def _inverse_gain(
+    params: Params, sequence: Sequence, detector: Detector
+) -> Float[Array, "samples quadratures"]:
+    """Return 1/A of each sample; a dark one, which holds no signal, has zero."""
+    made = []
     for stage in sequence.stages:
-        gains = quadrature_gains(params, stage.controls, detector)
-        norm = jnp.sqrt(jnp.sum(gains**2))
+        n = stage.n_samples
+        at = jnp.asarray((np.arange(n if stage.controls.is_ramp else 1) + 0.5) / n)
+        gains = jax.vmap(lambda at, c=stage.controls: quadrature_gains(params, c, detector, at))(at)
+        norm = jnp.sqrt(jnp.sum(gains**2, axis=1, keepdims=True))
         dark = norm == 0
         inverse = jnp.where(dark, 0.0, 1 / jnp.where(dark, 1.0, norm))
-        shape = (stage.n_samples, gains.shape[0])
-        scaled.append(jnp.broadcast_to(inverse, shape))
-        directions.append(jnp.broadcast_to(gains * inverse, shape))
-    return jnp.concatenate(scaled), jnp.concatenate(directions)
+        made.append(jnp.broadcast_to(inverse, (n, gains.shape[1])))
+    return jnp.concatenate(made)
 
 
 @functools.partial(jax.jit, static_argnums=(5, 6))
 def _displacement(record, params, sequence, detector, matrices, band, cycle):
-    inverse, _ = _inverse_gains(params, sequence, detector)
+    inverse = _inverse_gain(params, sequence, detector)
     signal = undo_box_average(jnp.moveaxis(record.astype(inverse.dtype) * inverse[None], -1, 0))
     power = jnp.sum(sosfiltfilt(np.asarray(band), signal) ** 2, axis=0)
     each = sosfiltfilt(np.asarray(cycle), power)
@@ -138,22 +142,29 @@ def expected_displacement(
 ) -> Float[Array, "samples"]:
     """Return the exact expectation of mean_squared_displacement, filters and jitter included.
 
-    The diagonal of F R F^T for each quadrature, R the covariance of the box-averaged D, then the
-    cycle average.  resolution: needed under a JAX transformation; else chosen.
+    The diagonal of F R F^T for each quadrature, R the covariance of the record less the shot noise
+    of an empty cavity, then the cycle average.
+    resolution: needed under a JAX transformation; else chosen.
     """
     resolution = choose_resolution(params, sequence) if resolution is None else resolution
     dt = sequence.sample_interval
     matrices = _matrices(sequence, band_pass(band, dt), low_pass(cycle_average, dt))
-    r, _ = displacement_covariance(params, sequence, resolution)
-    return _filtered_power(r, params, sequence, detector, matrices)
+    detector = dataclasses.replace(detector, technical=None)
+    r, _ = signal_covariance(params, sequence, resolution, detector.model)
+    gains = readout_of_samples(params, sequence, detector, resolution)
+    inverse = _inverse_gain(params, sequence, detector)
+    excess = independent_noise(detector) - noise_variance(detector)
+    return _filtered_power(r, gains, inverse, excess, matrices)
 
 
 @jax.jit
-def _filtered_power(r, params, sequence, detector, matrices):
-    _, direction = _inverse_gains(params, sequence, detector)
+def _filtered_power(r, gains, inverse, excess, matrices):
     f, average = matrices
-    power = jnp.zeros(sequence.n_samples)
-    for k in range(direction.shape[1]):
-        seen = f * direction[None, :, k]
-        power = power + jnp.sum((seen @ r) * seen, axis=1)
+    n, n_quadratures, n_signals = gains.shape
+    flat = r.reshape(n * n_signals, -1)
+    power = jnp.zeros(n)
+    for k in range(n_quadratures):
+        scaled = f * inverse[None, :, k]
+        seen = (scaled[:, :, None] * gains[None, :, k]).reshape(n, -1)
+        power = power + jnp.sum((seen @ flat) * seen, axis=1) + excess * jnp.sum(scaled**2, axis=1)
     return average @ power

@@ -74,7 +74,7 @@ def matched_filter(
     controls = sequence.stages[index].controls
     if controls.is_ramp:
         raise ValueError(
-            f"stage {stage!r}: omega_m: wanted a constant for matched filters, got a ramp"
+            f"stage {stage!r}: wanted constant controls for matched filters, got a ramp"
         )
     if is_concrete(controls.nbar) and not np.all(np.asarray(controls.nbar) > 0):
         raise ValueError(

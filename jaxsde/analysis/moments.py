@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from jaxsde.analysis.matched import FilterBank, apply_filters
-from jaxsde.engine.covariance import choose_nodes, filter_response, gauss_hermite, state_at
+from jaxsde.engine.covariance import choose_nodes, gauss_hermite, state_at
 from jaxsde.engine.detect import Detector
-from jaxsde.engine.plan import Resolution, choose_resolution
+from jaxsde.engine.resolution import Resolution, choose_resolution
+from jaxsde.engine.response import filter_response
 from jaxsde.physics.params import Params
 from jaxsde.physics.sequence import Sequence
 

@@ -16,10 +16,18 @@ from jaxsde.analysis.moments import (
     pair_correlation,
     symmetric,
 )
-from jaxsde.engine.covariance import choose_nodes, gauss_hermite, stage_transition, state_at
-from jaxsde.engine.plan import Resolution, choose_resolution
+from jaxsde.engine.covariance import (
+    advance,
+    choose_nodes,
+    gauss_hermite,
+    segment_transition,
+    state_at,
+    states_alone,
+)
+from jaxsde.engine.plan import segments
+from jaxsde.engine.resolution import Resolution, choose_resolution
 from jaxsde.engine.step import Transition
-from jaxsde.physics.model import measured
+from jaxsde.physics.model import N_STATE, measured
 from jaxsde.physics.params import Leaf, Params
 from jaxsde.physics.sequence import Sequence
 
@@ -47,8 +55,8 @@ def beat_map(
 ) -> BeatMap:
     """Return the map from C to the expected <D^2>(t) in a stage that stands still.
 
-    With c_t = d A^t for given frequencies, <D^2> = E[c_t P c_t^T] + E[noise], E over jitter;
-    thermal noise, back-action and diffusion enter through the noise.
+    With c_t = d A_t ... A_1 for given frequencies, <D^2> = E[c_t P c_t^T] + E[noise], E over
+    jitter; thermal noise, back-action and diffusion enter through the noise.
     """
     resolution = choose_resolution(params, sequence) if resolution is None else resolution
     nodes = choose_nodes(params, sequence) if nodes is None else nodes
@@ -56,32 +64,39 @@ def beat_map(
     index = [s.name for s in sequence.stages].index(stage)
     if sequence.stages[index].controls.is_ramp:
         raise ValueError(
-            f"stage {stage!r}: omega_m: wanted a constant for free evolution, got a ramp"
+            f"stage {stage!r}: wanted constant controls for free evolution, got a ramp"
         )
     z, w = gauss_hermite(nodes)
-    step = stage_transition(params, sequence.stages[index], z, sequence.sample_interval, resolution)
     # The cavity's own state at the start is not part of C: it comes from theory.
     start = state_at(params, sequence, index, z, resolution).at[:, :4, :4].set(0.0)
-    weights, noise = _beat(start, step, w, measured(params), span.stop - span.start)
-    time = (np.arange(span.start, span.stop) + 1) * sequence.sample_interval
+    row, dt = measured(params), sequence.sample_interval
+    carry = jnp.broadcast_to(jnp.eye(N_STATE), start.shape), start
+    made = []
+    for part in segments(params, sequence, resolution):
+        if part.stage == index:
+            step = states_alone(segment_transition(params, part, z, dt, resolution))
+            carry, found = _beat(carry, step, w, row, part.n_samples)
+            made.append(found)
+    weights, noise = (jnp.concatenate(found) for found in zip(*made, strict=True))
+    time = (np.arange(span.start, span.stop) + 1) * dt
     return BeatMap(time=time, weights=weights, noise=noise)
 
 
 @functools.partial(jax.jit, static_argnums=(4,))
-def _beat(start: Array, step: Transition, w: Array, row: Array, n: int) -> tuple[Array, Array]:
-    a, q = step.A[:, :-1, :-1], step.Q[:, :-1, :-1]
+def _beat(carry, step: Transition, w: Array, row: Array, n: int):
+    """Take (response to the state at the start, covariance that is not C's) through a segment."""
+    moves = step.A.ndim == 4
 
-    def body(carry, _):
-        c, p = carry
-        c, p = jnp.einsum("ki,kij->kj", c, a), a @ p @ jnp.swapaxes(a, 1, 2) + q
-        x = c[:, :4]
+    def body(carry, moving):
+        response, p = carry
+        now = moving if moves else step
+        response, p = now.A @ response, advance(now, p)
+        x = jnp.einsum("i,kij->kj", row, response)[:, :4]
         outer = jnp.einsum("k,ki,kj->ij", w, x, x)
         doubled = outer[ROWS, COLUMNS] * np.where(ROWS == COLUMNS, 1.0, 2.0)
-        return (c, p), (doubled, jnp.einsum("k,i,kij,j->", w, row, p, row))
+        return (response, p), (doubled, jnp.einsum("k,i,kij,j->", w, row, p, row))
 
-    c = jnp.broadcast_to(row, (start.shape[0], row.shape[0]))
-    _, (weights, noise) = jax.lax.scan(body, (c, start), None, length=n)
-    return weights, noise
+    return jax.lax.scan(body, carry, step if moves else None, length=n)
 
 
 def beat(

@@ -1,180 +1,225 @@
 """Plan: every sample interval of a sequence as a Transition, with jitter inside the propagator.
 
-The Transition of a shot is an entire function of its two frequency offsets.  It is evaluated at a
-few Chebyshev nodes that span every offset the generator of normals can draw, and interpolated to
-the shots: exact to rounding, at a cost that the number of shots does not enter.  `transitions` is
-the slow, obvious twin: it evaluates any list of offsets directly.
+The Transition of a shot is an entire function of its two frequency offsets.  It is evaluated at
+Chebyshev nodes that span every offset the generator of normals can draw, and the polynomial
+through them is evaluated for the shots: exact to rounding, at a cost of the propagator that the
+number of shots does not enter.  `transitions` is the slow, obvious twin: it evaluates any list of
+offsets directly.
 """
 
 import dataclasses
 import functools
-import math
-import warnings
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxsde.engine.detect import Detector, readout
 from jaxsde.engine.propagate import (
-    MAX_NORM,
     augment,
+    augment_diffusion,
     constant_transition,
-    sample_transition,
+    moving_transition,
 )
+from jaxsde.engine.resolution import Z_MAX, Resolution, layout
 from jaxsde.engine.step import Transition
-from jaxsde.physics.model import coupling_drift, diffusion, drift, free_drift, measured
-from jaxsde.physics.params import Leaf, Params, is_concrete
-from jaxsde.physics.sequence import Controls, Sequence, Stage
+from jaxsde.physics.meanfield import (
+    GAUSS,
+    amplitude,
+    drive,
+    entering_field,
+    frame_turn,
+    steady_field,
+    switched_field,
+)
+from jaxsde.physics.model import (
+    N_STATE,
+    coupling_drift,
+    diffusion,
+    free_drift,
+    signals,
+)
+from jaxsde.physics.params import Leaf, Params
+from jaxsde.physics.sequence import Controls, Sequence, resolve
 
-METHODS = ("exact", "interaction_euler", "euler_maruyama")
 
-# Largest standard normal that engine.noise can draw, rounded up.
-Z_MAX = 6.8
-
-
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Resolution:
-    """Hold the integers that set the accuracy of a plan; `choose_resolution` fills them.
+class Segment:
+    """Hold samples of one stage that one kind of map serves: all alike, or each its own.
 
-    method: how a Transition is filled.  substeps: Euler steps in a sample.
-    ramp_substeps: Magnus steps in a sample of a ramp.  doublings: of the exact propagator.
-    jitter_nodes: Chebyshev nodes for each of the two frequency offsets.
+    stage: its index.  first: index of its first sample in the shot.  n_samples: its length.
+    start: samples of the stage before it.  n_stage: samples of the whole stage.
+    substeps: Magnus or Euler steps in a sample if something moves, 0 if all samples are alike.
+    controls: of the stage, resolved.
+    field: mean field (Re, Im) at the points of every sub-step; None is at its target.
+    turn: rotation of (c_AM, c_PM) into the stage's phase reference as it begins.
     """
 
-    method: str = "exact"
-    substeps: int = 1
-    ramp_substeps: int = 4
-    doublings: int = 16
-    jitter_nodes: int = 5
+    stage: int = dataclasses.field(metadata=dict(static=True))
+    first: int = dataclasses.field(metadata=dict(static=True))
+    start: int = dataclasses.field(metadata=dict(static=True))
+    n_samples: int = dataclasses.field(metadata=dict(static=True))
+    n_stage: int = dataclasses.field(metadata=dict(static=True))
+    substeps: int = dataclasses.field(metadata=dict(static=True))
+    controls: Controls
+    field: Float[Array, "samples substeps points 2"] | None = None
+    turn: Float[Array, "2 2"] | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Tell whether every sample has a map of its own."""
+        return self.substeps > 0
+
+    @property
+    def ends_stage(self) -> bool:
+        """Tell whether the stage ends with this segment."""
+        return self.start + self.n_samples == self.n_stage
+
+    @property
+    def span(self) -> slice:
+        """Samples of the shot that are this segment's."""
+        return slice(self.first, self.first + self.n_samples)
 
 
-def choose_resolution(
-    params: Params, sequence: Sequence, *, method: str = "exact", substeps: int = 1
-) -> Resolution:
-    """Return the Resolution that concrete params and sequence need, with a margin of two.
+def segment_readout(
+    params: Params, segment: Segment, detector: Detector
+) -> Float[Array, "*samples quadratures signals"]:
+    """Return the receiver's map of a segment; one for the middle of every sample if it moves."""
+    if not (segment.moves and segment.controls.is_ramp):
+        one = readout(params, segment.controls, detector, 1.0)
+        return jnp.broadcast_to(one, (segment.n_samples, *one.shape)) if segment.moves else one
+    at = (segment.start + np.arange(segment.n_samples) + 0.5) / segment.n_stage
+    return jax.vmap(lambda at: readout(params, segment.controls, detector, at))(jnp.asarray(at))
 
-    Interpolation on p nodes over |offset| <= W has an error near 2 (W dt/2)^p / p!, kept below
-    1e-11; a sub-step's norm is kept below MAX_NORM.  Under a JAX transformation the numbers are
-    not known: make the Resolution outside and pass it in.
+
+def _points(resolution: Resolution) -> tuple[float, ...]:
+    """Return the fractions of a sub-step at which a method takes its generator."""
+    return GAUSS if resolution.method == "exact" else (0.0,)
+
+
+def segments(params: Params, sequence: Sequence, resolution: Resolution) -> tuple[Segment, ...]:
+    """Return the segments of a sequence: what moves apart from what stands still.
+
+    A ramp moves throughout.  With sequence.switching every stage but the first begins with
+    resolution.settling samples in which the mean field moves.
     """
-    if method not in METHODS:
-        raise ValueError(f"method: wanted one of {', '.join(METHODS)}, got {method!r}")
-    if not (isinstance(substeps, int) and substeps >= 1):
-        raise ValueError(f"substeps: wanted an integer of at least 1, got {substeps!r}")
-    if method == "exact" and substeps != 1:
-        raise ValueError(
-            f"substeps: the exact method has no steps to choose, got {substeps}; leave it at 1 or "
-            "choose method='euler_maruyama' or 'interaction_euler'"
-        )
-    leaves = jax.tree.leaves((params, sequence))
-    if not all(is_concrete(leaf) for leaf in leaves):
-        raise ValueError(
-            "resolution: params are traced by a JAX transformation; call choose_resolution on "
-            "concrete params outside of it and pass resolution=..."
-        )
-    if jnp.result_type(float) != jnp.float64:
-        warnings.warn(
-            "JAX's x64 mode is off: propagators and covariances are made in float32, right to some "
-            "1e-4; call jax.config.update('jax_enable_x64', True) first for exact ones",
-            stacklevel=3,
-        )
-    dt = sequence.sample_interval
-    if method == "euler_maruyama":
-        _check_euler(params, sequence, dt / substeps)
-    norms = [
-        max(
-            float(np.abs(np.asarray(drift(params, stage.controls, at))).sum(axis=1).max())
-            for at in (0.0, 1.0)
-        )
-        for stage in sequence.stages
-    ]
-    norm = max(norms)
-    swept = [n for n, s in zip(norms, sequence.stages, strict=True) if s.controls.is_ramp]
-    ratio = 2 * norm * dt / MAX_NORM
-    doublings = max(1, math.ceil(math.log2(max(ratio, 1.0))))
-    if doublings > 20:
-        raise ValueError(
-            f"sample_interval: the fastest rate times it is {norm * dt:.3g}, wanted at most "
-            f"{2**20 * MAX_NORM / 2:.3g}; take shorter samples"
-        )
-    width = 2 * Z_MAX * max(float(params.sigma_m), float(params.sigma_s)) * dt
-    nodes = 2
-    while 2 * (width / 2) ** nodes / math.factorial(nodes) > 1e-11 and width > 0:
-        nodes += 1
-    return Resolution(
-        method=method,
-        substeps=substeps,
-        # Norm x step of at most 0.75 holds the covariance to 1e-8 for ramps like the paper's.
-        ramp_substeps=max(1, math.ceil(max(swept, default=0.0) * dt / 0.75)),
-        doublings=doublings,
-        jitter_nodes=nodes if width > 0 else 1,
-    )
+    made, first, before, alpha, old, dt = [], 0, None, None, 0.0, sequence.sample_interval
+    for index, stage in enumerate(sequence.stages):
+        now, turn = resolve(params, stage.controls), None
+        if sequence.switching is not None:
+            if before is None or alpha is None:
+                old, alpha = amplitude(params, now, 0.0), steady_field(params, now, 0.0)
+            else:
+                turn = frame_turn(params, before, now)
+                alpha = entering_field(params, before, now, alpha)
+        for kind, start, n in layout(index, stage, resolution.settling):
+            steps, field = _substeps(resolution, kind), None
+            if sequence.switching is not None and steps:
+                field, alpha = switched_field(
+                    params,
+                    now,
+                    sequence.switching,
+                    old,
+                    alpha,
+                    dt,
+                    stage.n_samples * dt,
+                    start,
+                    n_samples=n,
+                    substeps=steps,
+                    points=_points(resolution),
+                )
+            elif sequence.switching is not None:
+                alpha = steady_field(params, now)
+            place = dict(stage=index, first=first + start, start=start)
+            sizes = dict(n_samples=n, n_stage=stage.n_samples, substeps=steps)
+            made.append(
+                Segment(**place, **sizes, controls=now, field=field, turn=None if start else turn)
+            )
+        if sequence.switching is not None:
+            span = stage.n_samples * dt
+            old = drive(params, now, sequence.switching, old, span, span)
+        before, first = now, first + stage.n_samples
+    return tuple(made)
 
 
-def _check_euler(params: Params, sequence: Sequence, step: float) -> None:
-    """Refuse an explicit step that makes the cavity unstable, |1 - (kappa -+ i Delta) h| > 1."""
-    kappa = float(np.asarray(params.kappa))
-    detuning = max(abs(float(np.asarray(s.controls.delta_pc))) for s in sequence.stages)
-    longest = 2 * kappa / (kappa**2 + detuning**2)
-    if step > longest:
-        raise ValueError(
-            f"substeps: Euler-Maruyama is unstable for the cavity at steps of {step:.3g} s; wanted "
-            f"at least {math.ceil(sequence.sample_interval / longest)} substeps (steps below "
-            f"{longest:.3g} s), and far more to be accurate"
-        )
+def _substeps(resolution: Resolution, kind: str) -> int:
+    """Return the sub-steps of a sample in a part of that kind; 0 if it stands still."""
+    if kind == "still":
+        return 0
+    if resolution.method != "exact":
+        return resolution.substeps
+    return resolution.switch_substeps if kind == "switch" else resolution.ramp_substeps
 
 
 def transitions(
-    params: Params, stage: Stage, offsets: Float[Array, "k 2"], dt: float, resolution: Resolution
+    params: Params,
+    segment: Segment,
+    offsets: Float[Array, "k 2"],
+    dt: float,
+    resolution: Resolution,
+    model: str = "adiabatic",
 ) -> Transition:
-    """Return a stage's Transitions at k offsets of (omega_m, omega_s) in rad/s, one by one.
+    """Return a segment's Transitions at k offsets of (omega_m, omega_s) in rad/s, one by one.
 
-    Leading axes (k,) for a stage that stands still, (samples, k) for a ramp.
+    Leading axes (k,) for a segment that stands still, (samples, k) for one that moves.
+    model: which signals are integrated, a key of physics.model.SIGNALS.
     """
-    controls = resolve(params, stage.controls)
-    n = stage.n_samples if controls.is_ramp else 0
-    return _transitions(params, controls, offsets, dt, n, resolution)
+    # Where a segment lies in its shot is no business of the compiled program.
+    segment = dataclasses.replace(segment, stage=0, first=0)
+    if not segment.controls.is_ramp:
+        n = segment.n_samples if segment.moves else 1
+        segment = dataclasses.replace(segment, start=0, n_samples=n, n_stage=n)
+    return _transitions(params, segment, offsets, dt, resolution, model)
 
 
-def resolve(params: Params, controls: Controls) -> Controls:
-    """Return controls with params' values where they override nothing.
+@functools.partial(jax.jit, static_argnames=("resolution", "model"))
+def _transitions(params, segment: Segment, offsets, dt, resolution: Resolution, model: str):
+    method, exact = resolution.method, resolution.method == "exact"
 
-    Stages that differ in their numbers alone then share one compiled program.
-    """
-    fill = dict(omega_m=params.omega_m, B_s=params.B_s, n_bath=params.n_bath)
-    missing = {name: value for name, value in fill.items() if getattr(controls, name) is None}
-    return dataclasses.replace(controls, **missing)
+    def one(offset) -> Transition:
+        p, c = _offset(params, segment.controls, offset)
+        rows, cross, own = signals(p, model)
+        d = augment_diffusion(diffusion(p, c), cross, own)
+        dark = jnp.zeros_like(rows)
 
+        def generator(at, field):
+            field = None if field is None else (field[0], field[1])
+            return augment(free_drift(p, c, at), rows), augment(
+                coupling_drift(p, c, at, field), dark
+            )
 
-@functools.partial(jax.jit, static_argnames=("n_ramp", "resolution"))
-def _transitions(params, controls: Controls, offsets, dt, n_ramp: int, resolution: Resolution):
-    """Return transitions at offsets; n_ramp is the number of samples of a ramp, else 0."""
-
-    def one(offset):
-        p, c = _offset(params, controls, offset)
-        row = measured(p)
-        coupling = augment(coupling_drift(p, c), jnp.zeros_like(row))
-        d = augment(diffusion(p, c), jnp.zeros_like(row))
-        options: dict[str, Any] = dict(method=resolution.method, doublings=resolution.doublings)
-        if not n_ramp:
-            free = augment(free_drift(p, c), row)
+        if not segment.moves:
+            free, coupling = generator(0.0, None)
             return constant_transition(
-                free, coupling, d, dt, substeps=resolution.substeps, **options
+                free,
+                coupling,
+                d,
+                dt,
+                method=method,
+                substeps=resolution.substeps,
+                doublings=resolution.doublings,
             )
-        exact = resolution.method == "exact"
-        substeps = resolution.ramp_substeps if exact else resolution.substeps
-        frames = jax.vmap(lambda at: augment(free_drift(p, c, at), row))(
-            jnp.arange(n_ramp + 1) / n_ramp
-        )
-        return jax.vmap(
-            lambda start, end: sample_transition(
-                start, end, coupling, d, dt, substeps=substeps, **options
+        n, steps, points = segment.n_samples, segment.substeps, np.array(_points(resolution))
+        grid = np.arange(steps)[:, None] + points[None]
+        at = (segment.start + np.arange(n)[:, None, None] + grid[None] / steps) / segment.n_stage
+        # A sub-step is shorter than the sample that the doublings are for.
+        fewer = int(np.log2(steps)) if exact else 0
+        doublings = max(1, resolution.doublings - fewer)
+        made = jax.vmap(
+            lambda at, field: moving_transition(
+                generator, d, dt, at, field, method=method, doublings=doublings
             )
-        )(frames[:-1], frames[1:])
+        )(jnp.asarray(at), segment.field)
+        if segment.turn is None:
+            return made
+        size = made.A.shape[-1]
+        span = slice(N_STATE - 2, N_STATE)
+        turn = jnp.eye(size).at[span, span].set(segment.turn)
+        return dataclasses.replace(made, A=made.A.at[0].set(made.A[0] @ turn))
 
-    return jax.vmap(one, out_axes=1 if n_ramp else 0)(offsets)
+    return jax.vmap(one, out_axes=1 if segment.moves else 0)(offsets)
 
 
 def _offset(params: Params, controls: Controls, offset: Array) -> tuple[Params, Controls]:
@@ -197,45 +242,88 @@ def chebyshev_nodes(count: int) -> np.ndarray:
     return Z_MAX * np.cos(np.pi * (np.arange(count) + 0.5) / count)
 
 
-def plan(params: Params, sequence: Sequence, resolution: Resolution) -> tuple[Transition, ...]:
-    """Return node_transitions of every stage."""
-    dt = sequence.sample_interval
-    return tuple(node_transitions(params, stage, dt, resolution) for stage in sequence.stages)
+def plan(
+    params: Params,
+    parts: tuple[Segment, ...],
+    dt: float,
+    resolution: Resolution,
+    model: str = "adiabatic",
+) -> tuple[Transition, ...]:
+    """Return node_transitions of every segment."""
+    return tuple(node_transitions(params, part, dt, resolution, model) for part in parts)
 
 
-def node_transitions(params: Params, stage: Stage, dt: float, resolution: Resolution) -> Transition:
-    """Return a stage's Transitions on the tensor grid of Chebyshev nodes of both offsets."""
+def node_transitions(
+    params: Params,
+    segment: Segment,
+    dt: float,
+    resolution: Resolution,
+    model: str = "adiabatic",
+) -> Transition:
+    """Return the coefficients of a segment's Transitions in the basis of `jitter_basis`.
+
+    From their values on the tensor grid of Chebyshev nodes of both offsets.
+    """
     u = chebyshev_nodes(resolution.jitter_nodes)
     grid = jnp.asarray(np.stack(np.meshgrid(u, u, indexing="ij"), axis=-1).reshape(-1, 2))
-    return transitions(params, stage, grid * sigmas(params)[None], dt, resolution)
+    values = transitions(params, segment, grid * sigmas(params)[None], dt, resolution, model)
+    return _coefficients(values, resolution.jitter_nodes)
 
 
 @functools.partial(jax.jit, static_argnums=(1,))
-def interpolation_weights(z: Float[Array, "2 shots"], count: int) -> Float[Array, "nodes shots"]:
-    """Return Lagrange weights of the tensor grid at standardised offsets z, |z| <= Z_MAX."""
-    u = chebyshev_nodes(count)
+def _coefficients(values: Transition, count: int) -> Transition:
+    """Return Chebyshev coefficients (terms, z, z) of values at the nodes, after any leading axis.
+
+    c_ij = w_i w_j sum_kl T_i(u_k) T_j(u_l) f_kl / count^2, w_0 = 1 and w_i = 2 else.
+    """
+    order = np.arange(count)
+    table = np.cos(np.pi * order[:, None] * (order[None] + 0.5) / count)
+    table *= np.where(order == 0, 1.0, 2.0)[:, None] / count
+    tensor = np.einsum("ik,jl->ijkl", table, table).reshape(count, count, -1)
+    kept = jnp.asarray(np.stack([tensor[i, j] for i, j in _terms(count)]))
+    return jax.tree.map(lambda f: jnp.einsum("tk,...kab->...tab", kept, f), values)
+
+
+def _terms(count: int) -> list[tuple[int, int]]:
+    """Return the degrees (i, j) that are kept: those whose sum is below count."""
+    return [(i, j) for i in range(count) for j in range(count - i)]
+
+
+@functools.partial(jax.jit, static_argnums=(1,))
+def jitter_basis(z: Float[Array, "2 shots"], count: int) -> Float[Array, "terms shots"]:
+    """Return T_i(z_m/Z_MAX) T_j(z_s/Z_MAX), i + j < count, at standardised offsets |z| <= Z_MAX."""
 
     def along(x):
-        rows = []
-        for k in range(count):
-            factors = [(x - u[j]) / (u[k] - u[j]) for j in range(count) if j != k]
-            rows.append(math.prod(factors, start=jnp.ones_like(x)))
-        return jnp.stack(rows)
+        made = [jnp.ones_like(x), x]
+        for _ in range(count - 2):
+            made.append(2 * x * made[-1] - made[-2])
+        return made
 
-    return (along(z[0])[:, None] * along(z[1])[None]).reshape(count * count, -1)
+    m, s = along(z[0] / Z_MAX), along(z[1] / Z_MAX)
+    return jnp.stack([m[i] * s[j] for i, j in _terms(count)])
 
 
 def interpolate(
-    table: Float[Array, "nodes i j"], weights: Float[Array, "nodes shots"]
-) -> Float[Array, "i j shots"]:
-    """Return sum_k weights_k table_k with shots on the minor axis, summed in a fixed order."""
-    total = table[0][..., None] * weights[None, None, 0]
+    table: Float[Array, "terms *element"], basis: Float[Array, "terms shots"]
+) -> Float[Array, "*element shots"]:
+    """Return sum_k table_k basis_k with shots on the minor axis, summed in a fixed order."""
+    shape = (1,) * (table.ndim - 1)
+    total = table[0][..., None] * basis[0].reshape(*shape, -1)
     for k in range(1, table.shape[0]):
-        total = total + table[k][..., None] * weights[None, None, k]
+        total = total + table[k][..., None] * basis[k].reshape(*shape, -1)
     return total
 
 
 @jax.jit
-def at_offsets(nodes: Transition, weights: Float[Array, "nodes shots"]) -> tuple[Leaf, Leaf]:
-    """Return (A, Q) of one interval interpolated to the shots, each (z, z, shots)."""
-    return interpolate(nodes.A, weights), interpolate(nodes.Q, weights)
+def at_offsets(nodes: Transition, basis: Float[Array, "terms shots"]) -> tuple[Leaf, Leaf]:
+    """Return (A, Q) of one interval at the shots' offsets: (z, states, shots), (z, z, shots).
+
+    A has no columns for the integrals, which start every interval at zero; Q is symmetric, and
+    its lower triangle alone is evaluated.
+    """
+    size = nodes.A.shape[-1]
+    rows, columns = np.tril_indices(size)
+    place = np.zeros((size, size), int)
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    a = interpolate(nodes.A[..., :N_STATE], basis)
+    return a, interpolate(nodes.Q[..., rows, columns], basis)[place]

@@ -1,8 +1,11 @@
 """Three ways to fill a Transition: exact (doubling), interaction-picture and laboratory Euler.
 
-All work on the augmented state z = (x, s), ds/dt = D, so that sample, state and their correlated
-noise come from one map (Van Loan, IEEE Trans. Autom. Control 23, 395 (1978)).
+All work on the augmented state z = (x, s), s the integrals of the signals a receiver sees, so that
+sample, state and their correlated noise come from one map (Van Loan, IEEE Trans. Autom. Control
+23, 395 (1978)).
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +22,17 @@ MAX_NORM = 0.05
 Matrix = Float[Array, "z z"]
 
 
-def augment(m: Float[Array, "n n"], row: Float[Array, "n"]) -> Matrix:
-    """Return the generator of z = (x, s): m for x, ds/dt = row x."""
-    n = m.shape[0]
-    return jnp.zeros((n + 1, n + 1), m.dtype).at[:n, :n].set(m).at[n, :n].set(row)
+def augment(m: Float[Array, "n n"], rows: Float[Array, "signals n"]) -> Matrix:
+    """Return the generator of z = (x, s): m for x, ds/dt = rows x."""
+    n, total = m.shape[0], m.shape[0] + rows.shape[0]
+    return jnp.zeros((total, total), m.dtype).at[:n, :n].set(m).at[n:, :n].set(rows)
+
+
+def augment_diffusion(
+    d: Float[Array, "n n"], cross: Float[Array, "n signals"], own: Float[Array, "signals signals"]
+) -> Matrix:
+    """Return the diffusion of z = (x, s): d for x, own for s, cross between them."""
+    return jnp.block([[d, cross], [cross.T, own]])
 
 
 def exact(m: Matrix, d: Matrix, h: Leaf, doublings: int) -> Transition:
@@ -54,7 +64,7 @@ def exact(m: Matrix, d: Matrix, h: Leaf, doublings: int) -> Transition:
 def euler_maruyama(m: Matrix, d: Matrix, h: Leaf) -> Transition:
     """Return the explicit Euler-Maruyama step z' = (1 + m h) z + sqrt(d h) xi.
 
-    It adds a spurious gain omega^2 h to every oscillator (docs/physics.md).
+    It adds a spurious gain omega^2 h to every oscillator (docs/accuracy.md).
     """
     return Transition(A=jnp.eye(m.shape[0], dtype=m.dtype) + m * h, Q=d * h)
 
@@ -86,42 +96,52 @@ def repeat(step: Transition, count: int) -> Transition:
     return compose(half, step) if count % 2 else half
 
 
-def sample_transition(
-    start: Matrix,
-    end: Matrix,
-    coupling: Matrix,
+def magnus(m1: Matrix, m2: Matrix, d: Matrix, h: Leaf) -> tuple[Matrix, Matrix]:
+    """Return the constant generator and diffusion that act over h as moving ones do, to order h^5.
+
+    m1, m2: at the two Gauss-Legendre points.  Fourth-order Magnus of the linear flow of (M, d):
+    M~ = (M1 + M2)/2 + sqrt3 h/12 [M2, M1],
+    d~ = d + sqrt3 h/12 ((M2 - M1) d + d (M2 - M1)^T).
+    """
+    k, change = 3**0.5 / 12 * h, m2 - m1
+    return (m1 + m2) / 2 + k * (m2 @ m1 - m1 @ m2), d + k * (change @ d + d @ change.T)
+
+
+def moving_transition(
+    generator: Callable[[Array, Array | None], tuple[Matrix, Matrix]],
     d: Matrix,
     dt: Leaf,
+    at: Float[Array, "substeps points"],
+    field: Float[Array, "substeps points 2"] | None,
     *,
     method: str,
-    substeps: int,
     doublings: int,
 ) -> Transition:
-    """Return the Transition over one sample while the free generator moves from start to end.
+    """Return the Transition over one sample while the generator moves.
 
-    "exact": each of `substeps` parts by fourth-order Magnus.  With M the middle generator, D the
-    change over a part and h its length, the linear Hamiltonian flow of (M, d) has the effective
-    M~ = M + h/12 [D, M],  d~ = d + h/12 (D d + d D^T).
-    The Euler methods take the generator at each part's start.
+    generator: gives (free, coupling) at a fraction of the stage, under a mean field.
+    at, field: these at the points of every sub-step: two of Gauss for "exact", whose steps are
+        fourth-order Magnus; its start for the Euler methods.
     """
-    h = dt / substeps
-    change = (end - start) / substeps
+    h = dt / at.shape[0]
 
-    def part(index):
-        at_start = start + change * index
+    def part(point) -> Transition:
+        at, field = point
+        made = [generator(at[k], None if field is None else field[k]) for k in range(at.shape[0])]
+        if method == "exact":
+            (free1, coupling1), (free2, coupling2) = made
+            m, noise = magnus(free1 + coupling1, free2 + coupling2, d, h)
+            return exact(m, noise, h, doublings)
+        ((free, coupling),) = made
         if method == "euler_maruyama":
-            return euler_maruyama(at_start + coupling, d, h)
-        if method == "interaction_euler":
-            return interaction_euler(at_start, coupling, d, h, doublings)
-        m = at_start + change / 2 + coupling
-        m = m + h / 12 * (change @ m - m @ change)
-        return exact(m, d + h / 12 * (change @ d + d @ change.T), h, doublings)
+            return euler_maruyama(free + coupling, d, h)
+        return interaction_euler(free, coupling, d, h, doublings)
 
-    def body(carry, index):
-        return compose(carry, part(index)), None
+    def body(carry, point):
+        return compose(carry, part(point)), None
 
-    rest = jnp.arange(1, substeps, dtype=start.dtype)
-    return jax.lax.scan(body, part(0), rest)[0]
+    first, rest = (jax.tree.map(lambda x, s=s: x[s], (at, field)) for s in (0, slice(1, None)))
+    return jax.lax.scan(body, part(first), rest)[0]
 
 
 def constant_transition(

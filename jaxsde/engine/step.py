@@ -31,12 +31,13 @@ class Step:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transition:
-    """Hold the map z' ~ N(A z, Q) of z = (x, s), s the integral of D over the interval (rad).
+    """Hold the map z' ~ N(A z, Q) of z = (x, s), s the integrals of a receiver's signals.
 
-    s starts each interval at zero; the box-averaged sample is s / dt.
+    s starts each interval at zero, so that A needs no columns for it; the box-averaged signals
+    are s / dt.
     """
 
-    A: Float[Array, "*batch z z"]
+    A: Float[Array, "*batch z n"]
     Q: Float[Array, "*batch z z"]
 
 
@@ -79,42 +80,75 @@ def psd_cholesky(q: Float[Array, "n n *batch"]) -> Float[Array, "n n *batch"]:
 
 
 def output_maps(
-    a: Float[Array, "z z *batch"],
+    a: Float[Array, "z n *batch"],
     q: Float[Array, "z z *batch"],
-    gains: Float[Array, "k"],
+    readout: Float[Array, "k signals"],
     noise: Float[Array, ""],
     dt: Leaf,
 ) -> tuple[Array, Array, Array]:
     """Return (A, C, Q) of state and record together, Q the (n + k) square joint noise covariance.
 
-    y = gains s/dt + white noise of variance `noise` in each quadrature (S10).
+    y = readout s/dt + white noise of variance `noise` in each output.
     a, q: a Transition with its batch axes last.
     """
-    n, tail = a.shape[0] - 1, (1,) * (a.ndim - 2)
-    u = (gains / dt).reshape(-1, *tail)
-    c = u[:, None] * a[n, :n][None]
-    cross = q[:n, n][:, None] * u[None]
-    floor = noise * jnp.eye(u.shape[0], dtype=q.dtype).reshape(*(u.shape[0],) * 2, *tail)
-    outputs = u[:, None] * u[None] * q[None, None, n, n] + floor
-    top = jnp.concatenate([q[:n, :n], cross], axis=1)
-    bottom = jnp.concatenate([jnp.swapaxes(cross, 0, 1), outputs], axis=1)
-    return a[:n, :n], c, jnp.concatenate([top, bottom], axis=0)
+    n, k, tail = a.shape[1], readout.shape[0], (1,) * (a.ndim - 2)
+    u = (readout / dt).reshape(*readout.shape, *tail)
+    cross = matmul(u, q[n:])
+    floor = noise * jnp.eye(k, dtype=q.dtype).reshape(k, k, *tail)
+    outputs = matmul(cross[:, n:], jnp.swapaxes(u, 0, 1)) + floor
+    top = jnp.concatenate([q[:n, :n], jnp.swapaxes(cross[:, :n], 0, 1)], axis=1)
+    bottom = jnp.concatenate([cross[:, :n], outputs], axis=1)
+    return a[:n, :n], matmul(u, a[n:, :n]), jnp.concatenate([top, bottom], axis=0)
 
 
-def make_step(a: Array, q: Array, gains: Array, noise: Array, dt: Leaf, dtype: jnp.dtype) -> Step:
+def make_step(a: Array, q: Array, readout: Array, noise: Array, dt: Leaf, dtype: jnp.dtype) -> Step:
     """Return the Step of a Transition (batch axes last) under a receiver, cast to dtype."""
-    n, k, batch = a.shape[0] - 1, gains.shape[0], a.shape[2:]
-    state, c, joint = output_maps(a, q, gains, noise, dt)
+    state, c, joint = output_maps(a, q, readout, noise, dt)
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), from_covariance(state, c, joint))
+
+
+def from_covariance(
+    a: Float[Array, "n n *batch"], c: Float[Array, "k n *batch"], joint: Float[Array, "m m *batch"]
+) -> Step:
+    """Return the Step whose noise in (x', y) has the covariance joint, m = n + k."""
+    n, k, batch = a.shape[0], c.shape[0], a.shape[2:]
     root = psd_cholesky(joint)
-    step = Step(
-        A=state,
-        b=jnp.zeros((n, *batch), q.dtype),
-        L=root[:n],
-        C=c,
-        d=jnp.zeros((k, *batch), q.dtype),
-        N=root[n:],
-    )
-    return jax.tree.map(lambda leaf: leaf.astype(dtype), step)
+    b, d = jnp.zeros((n, *batch), joint.dtype), jnp.zeros((k, *batch), joint.dtype)
+    return Step(A=a, b=b, L=root[:n], C=c, d=d, N=root[n:])
+
+
+def compose_steps(first: Step, second: Step) -> Step:
+    """Return the Step of two intervals whose record is the sum of both: y = y1 + y2.
+
+    x'' = A2 A1 x + A2 b1 + b2 + noise,  y = (C1 + C2 A1) x + d1 + d2 + C2 b1 + noise; the normals
+    of both are merged into one triangular factor, with the same law.
+    """
+    a, c = matmul(second.A, first.A), first.C + matmul(second.C, first.A)
+    early = jnp.concatenate([matmul(second.A, first.L), first.N + matmul(second.C, first.L)])
+    late = jnp.concatenate([second.L, second.N])
+    roots = jnp.concatenate([early, late], axis=1)
+    made = from_covariance(a, c, matmul(roots, jnp.swapaxes(roots, 0, 1)))
+    b = matvec(second.A, first.b) + second.b
+    return dataclasses.replace(made, b=b, d=first.d + second.d + matvec(second.C, first.b))
+
+
+def decimate(step: Step, count: int) -> Step:
+    """Return the Step over `count` intervals whose record is the mean of theirs.
+
+    The record of a digitiser that is `count` times slower, with exactly the law of averaging.
+    Raises ValueError unless count is an integer of at least 1.
+    """
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"count: wanted an integer of at least 1, got {count!r}")
+    total, base, left = None, step, count
+    while left:
+        if left % 2:
+            total = base if total is None else compose_steps(total, base)
+        left //= 2
+        if left:
+            base = compose_steps(base, base)
+    assert total is not None
+    return dataclasses.replace(total, C=total.C / count, d=total.d / count, N=total.N / count)
 
 
 def apply(step: Step, x: Array, xi: Array) -> tuple[Array, Array]:

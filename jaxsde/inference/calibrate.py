@@ -21,10 +21,11 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxsde.analysis.matched import FilterBank, apply_filters, matched_filter
-from jaxsde.engine.covariance import choose_nodes, filter_covariance, gauss_hermite
+from jaxsde.engine.covariance import choose_nodes
 from jaxsde.engine.detect import Detector
 from jaxsde.engine.noise import seed_words
-from jaxsde.engine.plan import Resolution, choose_resolution
+from jaxsde.engine.resolution import Resolution, choose_resolution
+from jaxsde.engine.response import average_filter_covariance
 from jaxsde.engine.simulate import Shots, advance
 from jaxsde.inference.transform import check_free, with_free
 from jaxsde.physics.params import Params, check_params
@@ -108,6 +109,8 @@ def calibrate(
     if objective not in OBJECTIVES:
         raise ValueError(f"objective: wanted one of {', '.join(OBJECTIVES)}, got {objective!r}")
     record = data.record if isinstance(data, Shots) else data
+    # Local oscillator and digitiser are no part of the model that is fitted.
+    detector = dataclasses.replace(detector, technical=None)
     resolution = choose_resolution(params, sequence)
     bank = matched_filter(params, sequence, detector, stage=stage, windows=windows)
     q = np.asarray(apply_filters(record, bank))
@@ -150,12 +153,11 @@ def _exact(params, sequence, detector, bank, free, resolution) -> _Model:
 def _exact_moments(
     u, params, sequence, detector, bank: FilterBank, free, resolution: Resolution, nodes
 ):
-    z, w = gauss_hermite(nodes)
-
     def of(u):
         p = with_free(params, free, u)
-        s = filter_covariance(p, sequence, detector, bank.weights, bank.stage, z, resolution)
-        s = jnp.einsum("k,kij->ij", w, s)
+        s = average_filter_covariance(
+            p, sequence, detector, bank.weights, bank.stage, nodes, resolution
+        )
         return s, s
 
     return jax.jacfwd(of, has_aux=True)(u)
@@ -182,7 +184,7 @@ def _simulated(u, seed, ids, params, sequence, detector, bank: FilterBank, free,
     def of(u):
         p = with_free(params, free, u)
         dtype = jnp.result_type(float)
-        q, _, _ = advance(seed, p, sequence, detector, ids, resolution, dtype, weights=bank.weights)
+        q, *_ = advance(seed, p, sequence, detector, ids, resolution, dtype, weights=bank.weights)
         s = q @ q.T / ids.shape[0]
         return s, (s, q)
 

@@ -2,13 +2,22 @@
 
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jaxsde.engine.detect import Detector, shot_noise_density
+from jaxsde.engine.resolution import TOLERANCE
+from jaxsde.engine.technical import Technical
 from jaxsde.lab import units
 from jaxsde.lab.checks import check_experiment
-from jaxsde.lab.schema import DetectorTable, ExperimentTable, read_tables
+from jaxsde.lab.schema import (
+    DetectorTable,
+    ExperimentTable,
+    SequenceTable,
+    TechnicalTable,
+    read_tables,
+)
 from jaxsde.lab.spec import (
     AnalysisSpec,
     Experiment,
@@ -18,6 +27,7 @@ from jaxsde.lab.spec import (
     build_sequence,
 )
 from jaxsde.physics.params import Params
+from jaxsde.physics.sequence import Switching
 
 __all__ = [
     "AnalysisSpec",
@@ -65,14 +75,14 @@ def parse_experiment(text: str, name: str) -> Experiment:
         reason, _, place = str(error).rstrip(")").rpartition(" (at ")
         raise ExperimentError(f"{name}: {place}: not valid TOML: {reason}") from None
     try:
-        experiment = _experiment(read_tables(document), text)
+        experiment = _experiment(read_tables(document), text, name)
         check_experiment(experiment)
     except ValueError as error:
         raise ExperimentError(f"{name}: {error}") from None
     return experiment
 
 
-def _experiment(file: ExperimentTable, text: str) -> Experiment:
+def _experiment(file: ExperimentTable, text: str, name: str) -> Experiment:
     analysis: dict[str, Any] = file.analysis.model_dump() | {"band": _pair(file.analysis.band)}
     if file.analysis.fit_window is not None:
         analysis["fit_window"] = _pair(file.analysis.fit_window)
@@ -90,10 +100,12 @@ def _experiment(file: ExperimentTable, text: str) -> Experiment:
         detector=_detector(file.detector),
         stages=tuple(StageSpec(**stage.model_dump()) for stage in file.sequence.stages),
         delta=file.sequence.delta,
+        switching=_switching(file.sequence),
         **file.simulation.model_dump(),
         analysis=AnalysisSpec(**analysis),
         gain_scan=scan,
         text=text,
+        source=name,
     )
 
 
@@ -101,7 +113,48 @@ def _pair(values: list[float]) -> tuple[float, float]:
     return values[0], values[1]
 
 
+def _switching(table: SequenceTable) -> Switching | None:
+    if table.switching == "cavity":
+        return Switching(rise_time=table.rise_time or 0.0)
+    if table.rise_time is not None:
+        raise ValueError(
+            "sequence.rise_time: given, but switching is instantaneous, which takes no time: add "
+            'switching = "cavity", or leave rise_time out'
+        )
+    return None
+
+
+def _technical(table: TechnicalTable, quadratures: list[str]) -> Technical:
+    where = "detector.technical"
+    if quadratures == ["D"]:
+        raise ValueError(
+            f"{where}: wanted a receiver of light, got the ideal record D, which has neither local "
+            "oscillator nor digitiser: leave this table out, or record 'I' and 'Q' or 'homodyne'"
+        )
+    if table.adc_bits is not None and table.adc_range is None:
+        raise ValueError(
+            f"{where}.adc_range: this key is missing; adc_bits needs it: write one such as "
+            'adc_range = "100 nW"'
+        )
+    if table.adc_range is not None and not table.adc_range > 0:
+        raise ValueError(
+            f"{where}.adc_range: wanted a positive full scale, got "
+            f"'{units.format_power(table.adc_range)}'; without an ADC leave adc_range out"
+        )
+    if isinstance(table.dc_offset, tuple) and len(table.dc_offset) != len(quadratures):
+        raise ValueError(
+            f"{where}.dc_offset: wanted one power, or one for each of quadratures = "
+            f"{_toml(quadratures)}, got {len(table.dc_offset)}"
+        )
+    return Technical(**table.model_dump())
+
+
 def _detector(table: DetectorTable) -> Detector:
+    if table.angle is not None and table.quadratures != ["homodyne"]:
+        raise ValueError(
+            'detector.angle: given, but only quadratures = ["homodyne"] has an angle, got '
+            f"{_toml(table.quadratures)}: leave angle out, or record homodyne"
+        )
     s_sn = table.S_SN
     if s_sn is not None and not (table.lo_power is None and table.wavelength is None):
         raise ValueError(
@@ -119,19 +172,30 @@ def _detector(table: DetectorTable) -> Detector:
             if not value > 0:
                 raise ValueError(f"detector.{name}: wanted a positive quantity, got {value}")
         s_sn = shot_noise_density(table.lo_power, table.wavelength)
+    technical = table.technical
     return Detector(
         efficiency=table.efficiency,
         sample_interval=table.sample_interval,
         collection=table.collection,
         S_SN=s_sn,
         quadratures=tuple(table.quadratures),
+        model=table.model,
+        technical=None if technical is None else _technical(technical, table.quadratures),
+        **({} if table.angle is None else {"angle": table.angle}),
     )
 
 
 def dump_experiment(experiment: Experiment) -> str:
-    """Return the experiment as canonical TOML, which parses to an equal experiment."""
+    """Return the experiment as canonical TOML, which parses to an equal experiment.
+
+    Keys that arrived after the first version are left out where they have their defaults.
+    """
     angular, duration = units.format_angular, units.format_duration
     p, d, a = experiment.params, experiment.detector, experiment.analysis
+    switching = experiment.switching
+    simulation = {name: getattr(experiment, name) for name in _SIMULATION}
+    if experiment.tolerance != TOLERANCE:
+        simulation["tolerance"] = float(experiment.tolerance)
     tables = [
         _table("", title=experiment.title),
         _table(
@@ -147,13 +211,18 @@ def dump_experiment(experiment: Experiment) -> str:
             sample_interval=duration(d.sample_interval),
             S_SN=units.format_power_density(d.S_SN),
             quadratures=list(d.quadratures),
+            model=None if d.model == "adiabatic" else d.model,
+            angle=units.format_angle(d.angle) if d.quadratures == ("homodyne",) else None,
         ),
-        _table("[sequence]", delta=None if experiment.delta is None else angular(experiment.delta)),
-        *[_dump_stage(stage) for stage in experiment.stages],
+        *([] if d.technical is None else [_dump_technical(d.technical)]),
         _table(
-            "[simulation]",
-            **{name: getattr(experiment, name) for name in _SIMULATION},
+            "[sequence]",
+            delta=None if experiment.delta is None else angular(experiment.delta),
+            switching=None if switching is None else "cavity",
+            rise_time=None if switching is None else duration(switching.rise_time),
         ),
+        *[_dump_stage(stage) for stage in experiment.stages],
+        _table("[simulation]", **simulation),
         _table(
             "[analysis]",
             pulse=a.pulse,
@@ -184,18 +253,35 @@ _PLAIN_PARAMS = ("n_bath", "epsilon", "n_m0", "n_s0")
 _SIMULATION = ("shots", "seed", "method", "substeps", "dtype")
 
 
+def _dump_technical(technical: Technical) -> str:
+    offset = technical.dc_offset
+    return _table(
+        "[detector.technical]",
+        lo_offset=units.format_angular(technical.lo_offset),
+        lo_phase=units.format_angle(technical.lo_phase),
+        phase_drift=units.format_phase_drift(technical.phase_drift),
+        dc_offset=[units.format_power(part) for part in offset]
+        if isinstance(offset, tuple)
+        else units.format_power(offset),
+        adc_range=None if technical.adc_range is None else units.format_power(technical.adc_range),
+        adc_bits=technical.adc_bits,
+    )
+
+
 def _dump_stage(stage: StageSpec) -> str:
     def trap(end: float | str) -> str:
         return end if isinstance(end, str) else units.format_angular(end)
 
-    pair = stage.omega_m
+    def ramp(value, write: Callable[[Any], object]) -> object:
+        return [write(end) for end in value] if isinstance(value, tuple) else write(value)
+
     return _table(
         "[[sequence.stages]]",
         name=stage.name,
         duration=units.format_duration(stage.duration),
-        nbar=float(stage.nbar),
-        delta_pc=units.format_angular(stage.delta_pc),
-        omega_m=[trap(end) for end in pair] if isinstance(pair, tuple) else trap(pair),
+        nbar=ramp(stage.nbar, float),
+        delta_pc=ramp(stage.delta_pc, units.format_angular),
+        omega_m=ramp(stage.omega_m, trap),
         B_s=None if stage.B_s is None else units.format_rate(stage.B_s),
         n_bath=None if stage.n_bath is None else float(stage.n_bath),
     )

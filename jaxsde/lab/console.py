@@ -1,7 +1,7 @@
 """Console: tables and the progress bar of the command line."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from rich import box
@@ -131,27 +131,31 @@ def print_calibrations(
         console.print(matrix)
 
 
-def print_comparisons(console: Console, groups: list[Comparison], limit: float) -> None:
-    """Print the z-scores of a verification, group by group."""
-    table = Table(
-        title="Monte Carlo against exact covariance", box=box.SIMPLE_HEAD, title_justify="left"
-    )
-    for name in ("group", "moments", "rms z", "worst z", f"beyond {limit:g}", "worst moment"):
-        table.add_column(name, justify="left" if name in ("group", "worst moment") else "right")
-    for group in groups:
-        name, z = group.worst
-        table.add_row(
-            group.group,
-            str(len(group.z)),
-            f"{rms(group.z):.2f}",
-            f"{z:+.2f}",
-            str(group.beyond(limit)),
-            name,
-        )
-    z = all_z(groups)
-    table.add_row(
-        "all", str(len(z)), f"{rms(z):.2f}", "", str(sum(g.beyond(limit) for g in groups)), ""
-    )
+def print_comparisons(
+    console: Console, receivers: Mapping[str, list[Comparison]], limit: float
+) -> None:
+    """Print the z-scores of a verification, group by group, under each receiver's name."""
+    table = Table(title="Monte Carlo against exact theory", box=box.SIMPLE, title_justify="left")
+    for name in ("group", "numbers", "rms z", f"> {limit:g}", "worst z", "of"):
+        side = "left" if name in ("group", "of") else "right"
+        table.add_column(name, justify=side, no_wrap=True, min_width=7 if side == "right" else None)
+    for receiver, groups in receivers.items():
+        table.add_section()
+        table.add_row(f"[bold]{receiver}[/bold]")
+        for group in groups:
+            name, z = group.worst
+            table.add_row(
+                f"  {group.group}",
+                str(len(group.z)),
+                f"{rms(group.z):.2f}",
+                str(group.beyond(limit)),
+                f"{z:+.2f}",
+                name,
+            )
+    every = [group for groups in receivers.values() for group in groups]
+    z = all_z(every)
+    table.add_section()
+    table.add_row("all", str(len(z)), f"{rms(z):.2f}", str(sum(g.beyond(limit) for g in every)))
     console.print(table)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxsde.engine.plan import METHODS
+from jaxsde.engine.resolution import METHODS
 from jaxsde.lab.checks import check_experiment
 from jaxsde.lab.spec import Experiment, ExperimentError
 

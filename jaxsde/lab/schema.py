@@ -1,12 +1,21 @@
 """Keys of an experiment file: pydantic models, units turned to SI, and errors people can read."""
 
 import difflib
+import math
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+)
 
+from jaxsde.engine.resolution import TOLERANCE
 from jaxsde.lab import units
 from jaxsde.lab.spec import TrapEnd, TrapSpec
 
@@ -17,6 +26,33 @@ Frequency = Annotated[float, BeforeValidator(lambda text: units.frequency(text))
 Power = Annotated[float, BeforeValidator(lambda text: units.power(text))]
 Length = Annotated[float, BeforeValidator(lambda text: units.length(text))]
 PowerDensity = Annotated[float, BeforeValidator(lambda text: units.power_density(text))]
+Angle = Annotated[float, BeforeValidator(lambda text: units.angle(text))]
+PhaseDrift = Annotated[float, BeforeValidator(lambda text: units.phase_drift(text))]
+Ramp = float | tuple[float, float]
+
+
+def _one_or_ramp(value: Any, read: Callable[[Any], Any]) -> Any:
+    """Return what read makes of a value, or of both ends of a ramp [from, to]."""
+    if not isinstance(value, list):
+        return read(value)
+    if len(value) != 2:
+        raise ValueError(f"wanted a pair [from, to] for a ramp, got {units.shown(value)}")
+    return read(value[0]), read(value[1])
+
+
+def _photons(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        wanted = "a number, or a pair [from, to] of numbers for a ramp"
+        raise ValueError(f"wanted {wanted}, got {units.shown(value)}")
+    if not math.isfinite(value):
+        raise ValueError(f"wanted a finite number, got {units.shown(value)}")
+    return float(value)
+
+
+def _dc_offset(value: Any) -> float | tuple[float, ...]:
+    if isinstance(value, list):
+        return tuple(units.power(part) for part in value)
+    return units.power(value)
 
 
 def _trap_end(value: Any) -> TrapEnd:
@@ -26,14 +62,6 @@ def _trap_end(value: Any) -> TrapEnd:
         wanted = f"'rest', 'coupled' or a quantity such as '{units.ANGULAR.example}'"
         raise ValueError(f"wanted {wanted}, got {value!r}")
     return units.angular(value)
-
-
-def _trap(value: Any) -> TrapSpec:
-    if not isinstance(value, list):
-        return _trap_end(value)
-    if len(value) != 2:
-        raise ValueError(f"wanted a pair [from, to] for a ramp, got {units.shown(value)}")
-    return _trap_end(value[0]), _trap_end(value[1])
 
 
 class _Table(BaseModel):
@@ -61,6 +89,17 @@ class ParamsTable(_Table):
     n_s0: float = 0.0
 
 
+class TechnicalTable(_Table):
+    """[detector.technical], the fields of jaxsde.Technical."""
+
+    lo_offset: Angular = 0.0
+    lo_phase: Angle = 0.0
+    phase_drift: PhaseDrift = 0.0
+    dc_offset: Annotated[float | tuple[float, ...], PlainValidator(_dc_offset)] = 0.0
+    adc_range: Power | None = None
+    adc_bits: int | None = None
+
+
 class DetectorTable(_Table):
     """[detector]; S_SN, or lo_power with wavelength."""
 
@@ -71,6 +110,9 @@ class DetectorTable(_Table):
     lo_power: Power | None = None
     wavelength: Length | None = None
     quadratures: list[str] = ["I", "Q"]
+    model: Literal["adiabatic", "input_output"] = "adiabatic"
+    angle: Angle | None = None
+    technical: TechnicalTable | None = None
 
 
 class StageTable(_Table):
@@ -78,9 +120,13 @@ class StageTable(_Table):
 
     name: str = Field(min_length=1)
     duration: Duration
-    nbar: float
-    delta_pc: Angular = 0.0
-    omega_m: Annotated[TrapSpec, pydantic.PlainValidator(_trap)] = "rest"
+    nbar: Annotated[Ramp, PlainValidator(lambda value: _one_or_ramp(value, _photons))]
+    delta_pc: Annotated[
+        Ramp, PlainValidator(lambda value: _one_or_ramp(value, units.angular))
+    ] = 0.0
+    omega_m: Annotated[
+        TrapSpec, PlainValidator(lambda value: _one_or_ramp(value, _trap_end))
+    ] = "rest"
     B_s: Rate | None = None
     n_bath: float | None = None
 
@@ -89,6 +135,8 @@ class SequenceTable(_Table):
     """[sequence]."""
 
     delta: Angular | None = None
+    switching: Literal["instantaneous", "cavity"] = "instantaneous"
+    rise_time: Duration | None = None
     stages: list[StageTable] = Field(min_length=1)
 
 
@@ -100,6 +148,7 @@ class SimulationTable(_Table):
     method: Literal["exact", "interaction_euler", "euler_maruyama"] = "exact"
     substeps: int = Field(default=1, ge=1)
     dtype: Literal["float32", "float64"] = "float64"
+    tolerance: float = TOLERANCE
 
 
 class AnalysisTable(_Table):
@@ -138,6 +187,7 @@ class ExperimentTable(_Table):
 _TABLES: dict[str, type[_Table]] = {
     "params": ParamsTable,
     "detector": DetectorTable,
+    "detector.technical": TechnicalTable,
     "sequence": SequenceTable,
     "sequence.stages": StageTable,
     "simulation": SimulationTable,

@@ -4,8 +4,9 @@ import dataclasses
 from typing import Literal
 
 from jaxsde.engine.detect import Detector
-from jaxsde.physics.params import Params
-from jaxsde.physics.sequence import Controls, Sequence, Stage, whole_samples
+from jaxsde.engine.resolution import TOLERANCE
+from jaxsde.physics.params import Leaf, Params
+from jaxsde.physics.sequence import Controls, Sequence, Stage, Switching, whole_samples
 
 TrapEnd = float | Literal["rest", "coupled"]
 TrapSpec = TrapEnd | tuple[TrapEnd, TrapEnd]
@@ -20,14 +21,14 @@ class StageSpec:
     """Hold one stage as the file has it.
 
     duration: s.  nbar: photons.  delta_pc: rad/s.  omega_m: rad/s, "rest" (params.omega_m) or
-    "coupled" (omega_s + delta); a pair (from, to) is a linear ramp.  B_s (quanta/s) and n_bath
-    override params; None keeps them.
+    "coupled" (omega_s + delta); of these three, a pair (from, to) is a linear ramp.  B_s
+    (quanta/s) and n_bath override params; None keeps them.
     """
 
     name: str
     duration: float
-    nbar: float
-    delta_pc: float = 0.0
+    nbar: float | tuple[float, float]
+    delta_pc: float | tuple[float, float] = 0.0
     omega_m: TrapSpec = "rest"
     B_s: float | None = None
     n_bath: float | None = None
@@ -68,9 +69,11 @@ class GainScanSpec:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Hold an experiment file in SI units; delta is omega_m - omega_s while coupled, rad/s.
+    """Hold an experiment file in SI units.
 
-    text is the source as read; it takes no part in comparisons.
+    delta: omega_m - omega_s while coupled, rad/s.  switching: of the mean field between stages;
+    None is instantaneous.  tolerance: of the covariance through ramps and switches.
+    text, source: the file as read, and its name; they take no part in comparisons.
     """
 
     title: str
@@ -83,15 +86,18 @@ class Experiment:
     method: str = "exact"
     substeps: int = 1
     dtype: str = "float64"
+    tolerance: float = TOLERANCE
+    switching: Switching | None = None
     analysis: AnalysisSpec
     gain_scan: GainScanSpec | None = None
     text: str = dataclasses.field(default="", compare=False, repr=False)
+    source: str = dataclasses.field(default="", compare=False, repr=False)
 
 
 def build_sequence(
     experiment: Experiment,
     *,
-    delta: float | None = None,
+    delta: Leaf | None = None,
     coupled: bool = True,
     t_c: float | None = None,
 ) -> Sequence:
@@ -99,7 +105,7 @@ def build_sequence(
 
     delta: omega_m - omega_s while coupled, rad/s, in place of the file's.
     coupled: False gives the reference "performed without coupling": the trap stays at rest
-        throughout, and the probe of the pulse is that of the stage before it.
+        throughout, and the probe of the pulse is that with which the stage before it ends.
     t_c: length of the pulse, s, in place of the file's; 0 leaves the pulse out.
     Raises ExperimentError for a length that is no whole number of samples, or if the
     experiment has no pulse to vary.
@@ -123,6 +129,9 @@ def build_sequence(
                     "without coupling keeps, got none"
                 )
             probe = experiment.stages[i - 1]
+            probe = dataclasses.replace(
+                probe, nbar=ends_of(probe.nbar)[1], delta_pc=ends_of(probe.delta_pc)[1]
+            )
         try:
             count = whole_samples(spec.name, length, interval)
         except ValueError as error:
@@ -135,13 +144,20 @@ def build_sequence(
             n_bath=spec.n_bath,
         )
         stages.append(Stage(name=spec.name, n_samples=count, controls=controls))
-    return Sequence(stages=tuple(stages), sample_interval=interval)
+    return Sequence(
+        stages=tuple(stages), sample_interval=interval, switching=experiment.switching
+    )
 
 
-def _trap(experiment: Experiment, stage: StageSpec, delta: float | None):
+def ends_of(value: Leaf | tuple[Leaf, Leaf]) -> tuple[Leaf, Leaf]:
+    """Return both ends of a control: a ramp's, or twice a constant."""
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def _trap(experiment: Experiment, stage: StageSpec, delta: Leaf | None):
     """Return the stage's omega_m in rad/s, or its pair."""
 
-    def end(spec: TrapEnd) -> float:
+    def end(spec: TrapEnd) -> Leaf:
         if spec == "rest":
             return experiment.params.omega_m
         if spec != "coupled":
@@ -156,3 +172,8 @@ def _trap(experiment: Experiment, stage: StageSpec, delta: float | None):
     if isinstance(stage.omega_m, tuple):
         return end(stage.omega_m[0]), end(stage.omega_m[1])
     return end(stage.omega_m)
+
+
+def in_file(experiment: Experiment, message: str) -> str:
+    """Return a message with the name of the experiment's file before it, if it has one."""
+    return f"{experiment.source}: {message}" if experiment.source else message

@@ -13,7 +13,7 @@ import xarray as xr
 from jaxsde.analysis.displacement import MeanSquaredDisplacement
 from jaxsde.analysis.gain import GainFit
 from jaxsde.analysis.moments import Moments
-from jaxsde.engine.plan import Resolution
+from jaxsde.engine.resolution import Resolution
 from jaxsde.engine.simulate import Shots
 from jaxsde.lab.config import dump_experiment, load_experiment
 from jaxsde.lab.experiment import Beat, Ensemble, Growth, Results, ringdown_filters
@@ -186,6 +186,11 @@ def _shots_dataset(ensemble: Ensemble, experiment: Experiment) -> xr.Dataset:
                 dict(units="1", long_name=" ".join(STATE)),
             ),
             "status": ("shot", np.asarray(shots.status), dict(units="1", long_name="0 is good")),
+            "clipped": (
+                "shot",
+                np.asarray(shots.clipped),
+                dict(units="1", long_name="samples beyond the digitiser's range"),
+            ),
             "stage": ("time", shots.stage, dict(units="1", long_name="index of the stage")),
         },
         coords={"time": ("time", shots.time, dict(units="s", long_name="middle of the sample"))},
@@ -213,6 +218,10 @@ def _read_shots(data: xr.Dataset, sequence: Sequence) -> Shots:
         omega_s=jnp.asarray(data["omega_s"].values),
         states=jnp.asarray(data["state"].values),
         status=jnp.asarray(data["status"].values),
+        # Results of version 0.1.0 have no digitiser.
+        clipped=jnp.asarray(
+            data["clipped"].values if "clipped" in data else np.zeros(data.sizes["shot"], np.int32)
+        ),
         backend=data.attrs["backend"],
         method=data.attrs["method"],
         resolution=Resolution(**data.attrs["resolution"]),

@@ -22,7 +22,7 @@ _QUANTITY = re.compile(
     r"\s*(?P<unit>.*)",
     re.IGNORECASE,
 )
-_POWER = r"[a-zA-Zµμ]+(?:\s*(?:\^|\*\*)\s*-?\d)?"
+_POWER = r"[a-zA-Zµμ°]+(?:\s*(?:\^|\*\*)\s*-?\d)?"
 _UNIT = re.compile(rf"(?:1|{_POWER})(?:\s*[*/]\s*{_POWER})*")
 
 
@@ -43,6 +43,7 @@ def registry() -> Any:
         "second = [time] = s",
         "turn = [turn] = _ = cycle",
         "radian = [angle] = rad",
+        f"degree = {_EXACT.divide(decimal.Decimal(TWO_PI), 360)} * radian = deg = °",
         "quantum = [quantum] = _ = quanta",
         "meter = [length] = m",
         "watt = [power] = W",
@@ -72,6 +73,8 @@ DURATION = Kind("a time", ("second",), "60 us")
 FREQUENCY = Kind("an ordinary frequency", ("hertz",), "85 kHz")
 POWER = Kind("a power", ("watt",), "1 mW")
 LENGTH = Kind("a length", ("meter",), "780 nm")
+ANGLE = Kind("an angle", ("radian",), "90 deg' or '1.5 rad")
+PHASE_DRIFT = Kind("a phase diffusion", ("radian**2/second",), "10 rad^2/s")
 POWER_DENSITY = Kind("a power density", ("watt**2/hertz",), "2.5e-22 W^2/Hz")
 
 
@@ -109,6 +112,16 @@ def length(text: object, field: str = "") -> float:
     return _parse(text, LENGTH, field)
 
 
+def angle(text: object, field: str = "") -> float:
+    """Return the angle in rad of "90 deg" or "1.5 rad" (see angular)."""
+    return _parse(text, ANGLE, field)
+
+
+def phase_drift(text: object, field: str = "") -> float:
+    """Return the phase diffusion in rad^2/s of "10 rad^2/s" (see angular)."""
+    return _parse(text, PHASE_DRIFT, field)
+
+
 def power_density(text: object, field: str = "") -> float:
     """Return the spectral density in W^2/Hz of "2.5e-22 W^2/Hz" (see angular)."""
     return _parse(text, POWER_DENSITY, field)
@@ -132,6 +145,21 @@ def format_duration(value: float) -> str:
 def format_frequency(value: float) -> str:
     """Return value (Hz) as "85 kHz", which frequency reads back exactly."""
     return _format(value, ("GHz", "MHz", "kHz", "Hz"), "hertz")
+
+
+def format_power(value: float) -> str:
+    """Return value (W) as "1 pW", which power reads back exactly."""
+    return _format(value, ("W", "mW", "uW", "nW", "pW"), "watt")
+
+
+def format_angle(value: float) -> str:
+    """Return value (rad) as "90 deg", which angle reads back exactly."""
+    return _format(value, ("deg",), "radian")
+
+
+def format_phase_drift(value: float) -> str:
+    """Return value as "10 rad^2/s", which phase_drift reads back exactly."""
+    return _format(value, ("rad^2/s",), "radian**2/second")
 
 
 def format_power_density(value: float) -> str:

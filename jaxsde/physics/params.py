@@ -50,7 +50,7 @@ class Params:
 
     @staticmethod
     def kohler2018(**overrides: Leaf) -> "Params":
-        """Return the paper's values (physics.md, section 3); B_s is not printed there.
+        """Return the paper's values (main text, S.6); B_s is not printed there.
 
         B_s = 3e4 quanta/s stands for "greatly exceeds the expected diffusion from measurement
         back-action" (S.2), which is 0.9e4 quanta/s for the spin at nbar = 4.

@@ -6,30 +6,68 @@ import math
 import jax
 import numpy as np
 
-from jaxsde.physics.params import TWO_PI, Leaf, is_concrete
+from jaxsde.physics.params import TWO_PI, Leaf, Params, is_concrete
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Controls:
-    """Hold what a stage sets.
+    """Hold what a stage sets; of the first three, a pair (start, end) is a linear ramp over it.
 
     nbar: mean intracavity photon number.
     delta_pc: probe detuning omega_probe - omega_cavity', rad/s.
-    omega_m: rad/s; None keeps params.omega_m, a pair (start, end) is a linear ramp over the stage.
+    omega_m: rad/s; None keeps params.omega_m.
     B_s, n_bath: override the fields of Params during this stage; None keeps them.
     """
 
-    nbar: Leaf
-    delta_pc: Leaf = 0.0
+    nbar: Leaf | tuple[Leaf, Leaf]
+    delta_pc: Leaf | tuple[Leaf, Leaf] = 0.0
     omega_m: Leaf | tuple[Leaf, Leaf] | None = None
     B_s: Leaf | None = None
     n_bath: Leaf | None = None
 
     @property
     def is_ramp(self) -> bool:
-        """Tell whether omega_m moves during the stage."""
-        return isinstance(self.omega_m, tuple)
+        """Tell whether anything moves during the stage."""
+        return any(isinstance(value, tuple) for value in (self.nbar, self.delta_pc, self.omega_m))
+
+
+def at_fraction(value: Leaf | tuple[Leaf, Leaf], at: Leaf) -> Leaf:
+    """Return a control at the fraction `at` of its stage: itself, or between a ramp's two ends."""
+    if isinstance(value, tuple):
+        start, end = value
+        return start + (end - start) * at
+    return value
+
+
+def resolve(params: Params, controls: Controls) -> Controls:
+    """Return controls with params' values where they override nothing.
+
+    Stages that differ in their numbers alone then share one compiled program.
+    """
+    fill = dict(omega_m=params.omega_m, B_s=params.B_s, n_bath=params.n_bath)
+    missing = {name: value for name, value in fill.items() if getattr(controls, name) is None}
+    return dataclasses.replace(controls, **missing)
+
+
+def start_of(controls: Controls) -> Controls:
+    """Return constant controls equal to those at the start of a stage."""
+    ramps = ("nbar", "delta_pc", "omega_m")
+    ends = {name: at_fraction(getattr(controls, name), 0.0) for name in ramps}
+    return dataclasses.replace(controls, **ends)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Switching:
+    """Let the intracavity mean field follow the drive when a probe's nbar or delta_pc steps.
+
+    The amplitude obeys alpha' = (-kappa + i Delta) alpha + E(t) (mean of S8).  The probe's
+    frequency steps when a stage begins; the drive's amplitude |E| goes to its new value in
+    rise_time (s), as (1 - cos)/2.  0 is a sudden drive: the cavity's own response remains.
+    """
+
+    rise_time: Leaf = 0.0
 
 
 @jax.tree_util.register_dataclass
@@ -45,10 +83,15 @@ class Stage:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sequence:
-    """Hold the stages of one shot and the sample interval (s) that their counts refer to."""
+    """Hold the stages of one shot and the sample interval (s) that their counts refer to.
+
+    switching: how the mean field gets from one stage to the next; None is the paper's model, in
+        which it is there at once.
+    """
 
     stages: tuple[Stage, ...]
     sample_interval: float = dataclasses.field(metadata=dict(static=True))
+    switching: Switching | None = None
 
     @property
     def n_samples(self) -> int:
@@ -96,12 +139,14 @@ class Sequence:
         t_ramp: float = 10e-6,
         t_ringdown: float = 500e-6,
         sample_interval: float = 0.5e-6,
+        switching: Switching | None = None,
     ) -> "Sequence":
         """Return the paper's sequence: preparation, ramp, pulse, ramp back, ringdown.
 
         delta: omega_m - omega_s during the pulse, rad/s.  t_c: length of the pulse, s; 0 leaves
         the pulse out.  nbar, delta_pc: of the pulse.  pulse_B_s: anomalous diffusion before
         the ringdown, quanta/s; the paper models it "during the measurement interval" alone (S.3).
+        switching: of the mean field between stages; None is instantaneous.
         Times are in s and must be whole numbers of sample_interval (ValueError if not).
         """
         up = omega_s + delta
@@ -124,6 +169,7 @@ class Sequence:
                 if not (n == "pulse" and t == 0)
             ),
             sample_interval=sample_interval,
+            switching=switching,
         )
 
 
@@ -162,22 +208,34 @@ def check_sequence(sequence: Sequence) -> None:
                 f"stage {stage.name!r}: n_samples: wanted an integer of at least 1, "
                 f"got {stage.n_samples!r}"
             )
-        controls = stage.controls
-        ends = controls.omega_m if isinstance(controls.omega_m, tuple) else (controls.omega_m,)
-        if controls.is_ramp and len(ends) != 2:
+        _check_controls(stage.name, stage.controls)
+    if sequence.switching is not None:
+        rise = sequence.switching.rise_time
+        if is_concrete(rise) and not (np.isfinite(rise) and np.all(np.asarray(rise) >= 0)):
             raise ValueError(
-                f"stage {stage.name!r}: omega_m: wanted a pair (start, end), got {len(ends)} values"
+                f"sequence.switching.rise_time: wanted zero or a positive time in s, got {rise}"
             )
-        _check(stage.name, "nbar", controls.nbar, lower=0.0)
-        _check(stage.name, "delta_pc", controls.delta_pc)
-        _check(stage.name, "B_s", controls.B_s, lower=0.0)
-        _check(stage.name, "n_bath", controls.n_bath, lower=0.0)
+
+
+def _check_controls(stage: str, controls: Controls) -> None:
+    ramps = ("nbar", "delta_pc", "omega_m")
+    for field in ramps:
+        value = getattr(controls, field)
+        ends = value if isinstance(value, tuple) else (value,)
+        if isinstance(value, tuple) and len(ends) != 2:
+            raise ValueError(
+                f"stage {stage!r}: {field}: wanted a pair (start, end), got {len(ends)} values"
+            )
         for end in ends:
-            _check(stage.name, "omega_m", end, lower=0.0)
-            if end is not None and is_concrete(end) and not np.all(np.asarray(end) > 0):
+            _check(stage, field, end, lower=-math.inf if field == "delta_pc" else 0.0)
+            if field == "omega_m" and end is not None and is_concrete(end) and not end > 0:
+                through = "; the ramp would go through zero frequency, where the trap holds nothing"
                 raise ValueError(
-                    f"stage {stage.name!r}: omega_m: wanted a positive number (rad/s), got {end}"
+                    f"stage {stage!r}: omega_m: wanted a positive number (rad/s), got {end}"
+                    + (through if isinstance(value, tuple) else "")
                 )
+    _check(stage, "B_s", controls.B_s, lower=0.0)
+    _check(stage, "n_bath", controls.n_bath, lower=0.0)
 
 
 def _check(stage: str, field: str, value: Leaf, lower: float = -math.inf) -> None:

@@ -5,7 +5,7 @@ from jaxtyping import Array, Complex, Float
 
 from jaxsde.physics.model import drift, stage_omega_m
 from jaxsde.physics.params import Leaf, Params
-from jaxsde.physics.sequence import Controls
+from jaxsde.physics.sequence import Controls, at_fraction
 
 
 def normal_modes(params: Params, controls: Controls, at: Leaf = 0.0) -> Complex[Array, "6"]:
@@ -22,20 +22,20 @@ def instability_gain(params: Params, controls: Controls, at: Leaf = 0.0) -> Floa
     return 2 * normal_modes(params, controls, at)[0].real
 
 
-def optical_coupling(params: Params, controls: Controls) -> Leaf:
+def optical_coupling(params: Params, controls: Controls, at: Leaf = 0.0) -> Leaf:
     """Return Omega_opt = 4 g_s g_m nbar Delta / (kappa^2 + Delta^2), rad/s."""
-    delta = controls.delta_pc
-    return 4 * params.g_s * params.g_m * controls.nbar * delta / (params.kappa**2 + delta**2)
+    nbar, delta = at_fraction(controls.nbar, at), at_fraction(controls.delta_pc, at)
+    return 4 * params.g_s * params.g_m * nbar * delta / (params.kappa**2 + delta**2)
 
 
-def static_coupling(params: Params, controls: Controls) -> Leaf:
+def static_coupling(params: Params, controls: Controls, at: Leaf = 0.0) -> Leaf:
     """Return the static part of the spring, 2 nbar g_sm, rad/s."""
-    return 2 * controls.nbar * params.g_sm
+    return 2 * at_fraction(controls.nbar, at) * params.g_sm
 
 
-def spring_coupling(params: Params, controls: Controls) -> Leaf:
+def spring_coupling(params: Params, controls: Controls, at: Leaf = 0.0) -> Leaf:
     """Return the net coupling Omega = Omega_opt + 2 nbar g_sm (below Eq. 2), rad/s."""
-    return optical_coupling(params, controls) + static_coupling(params, controls)
+    return optical_coupling(params, controls, at) + static_coupling(params, controls, at)
 
 
 def two_mode_frequencies(omega_0: Leaf, delta: Leaf, coupling: Leaf, epsilon: Leaf):
@@ -47,15 +47,15 @@ def two_mode_frequencies(omega_0: Leaf, delta: Leaf, coupling: Leaf, epsilon: Le
     return omega_0 + root, omega_0 - root
 
 
-def optical_shift(g: Leaf, omega: Leaf, params: Params, controls: Controls):
+def optical_shift(g: Leaf, omega: Leaf, params: Params, controls: Controls, at: Leaf = 0.0):
     """Return the complex shift nbar g^2 K(omega) of an oscillator (rad/s), at finite sideband.
 
     K(omega) = -i/(kappa - i(Delta+omega)) + i/(kappa + i(Delta-omega)); a positive mass moves by
     the real part and is damped at -2 Im (a negative mass: both signs turned).
     """
-    kappa, delta = params.kappa, controls.delta_pc
+    kappa, delta = params.kappa, at_fraction(controls.delta_pc, at)
     lobe = -1j / (kappa - 1j * (delta + omega)) + 1j / (kappa + 1j * (delta - omega))
-    return controls.nbar * g**2 * lobe
+    return at_fraction(controls.nbar, at) * g**2 * lobe
 
 
 def shifted_frequencies(params: Params, controls: Controls, at: Leaf = 0.0):
@@ -64,14 +64,15 @@ def shifted_frequencies(params: Params, controls: Controls, at: Leaf = 0.0):
     A negative mass moves the other way: omega_s + eps Re shift.
     """
     w_m = stage_omega_m(params, controls, at)
-    shift_m = optical_shift(params.g_m, w_m, params, controls)
-    shift_s = optical_shift(params.g_s, params.omega_s, params, controls)
+    shift_m = optical_shift(params.g_m, w_m, params, controls, at)
+    shift_s = optical_shift(params.g_s, params.omega_s, params, controls, at)
     return w_m + jnp.real(shift_m), params.omega_s + params.epsilon * jnp.real(shift_s)
 
 
-def backaction_rate(g: Leaf, omega: Leaf, params: Params, controls: Controls):
+def backaction_rate(g: Leaf, omega: Leaf, params: Params, controls: Controls, at: Leaf = 0.0):
     """Return the rate (quanta/s) at which measurement heats an oscillator at Delta = 0.
 
     2 nbar g^2/kappa x kappa^2/(kappa^2 + omega^2), from S8 with c_AM = (xi + xi^dag)/sqrt(kappa).
     """
-    return 2 * controls.nbar * g**2 * params.kappa / (params.kappa**2 + omega**2)
+    nbar = at_fraction(controls.nbar, at)
+    return 2 * nbar * g**2 * params.kappa / (params.kappa**2 + omega**2)

@@ -7,11 +7,10 @@ import scipy.signal
 
 import ensembles
 import jaxsde
-from ensembles import DETECTOR, PARAMS, SEQUENCE
+from ensembles import DETECTOR, PARAMS, SEQUENCE, displacement_covariance
 from jaxsde.analysis.filters import undo_box_average
-from jaxsde.engine.covariance import displacement_covariance
 from jaxsde.engine.detect import noise_variance, quadrature_gains
-from jaxsde.engine.plan import choose_resolution
+from jaxsde.engine.resolution import choose_resolution
 from jaxsde.physics.params import TWO_PI
 from jaxsde.physics.sequence import Controls, Sequence, Stage
 

@@ -106,7 +106,7 @@ def test_float32_records_are_filtered_in_the_filters_precision():
         (dict(stage="pulse"), r"^stage 'pulse': wanted the name of one stage"),
         (
             dict(stage="ramp"),
-            r"^stage 'ramp': omega_m: wanted a constant for matched filters, got a",
+            r"^stage 'ramp': wanted constant controls for matched filters, got a ramp",
         ),
         (dict(stop=81), r"^filter window: .*<= 80, .*got start 0, stop 81; shorten the window$"),
         (dict(start=-1), r"^filter window: .*got start -1"),

@@ -13,13 +13,12 @@ from jaxsde.analysis import moments as analysis
 from jaxsde.analysis.moments import COLUMNS, ROWS
 from jaxsde.engine.covariance import (
     NODES,
-    filter_covariance,
-    filter_response,
     gauss_hermite,
     state_at,
 )
 from jaxsde.engine.detect import noise_variance
-from jaxsde.engine.plan import choose_resolution
+from jaxsde.engine.resolution import choose_resolution
+from jaxsde.engine.response import filter_covariance, filter_response
 
 STAGE = 4  # the ringdown
 

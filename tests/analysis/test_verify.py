@@ -38,8 +38,14 @@ def test_wrong_physics_is_seen(wrong):
 
 
 def test_a_moment_that_is_not_finite_counts_as_beyond():
-    group = Comparison(group="g", names=("a", "b", "c"), z=np.array([0.1, np.nan, -7.0]))
-    assert group.beyond(5) == 2
+    group = Comparison(
+        group="g",
+        names=("a", "b", "c", "d"),
+        measured=np.array([1.1, np.nan, -6.0, 1.0]),
+        theory=np.ones(4),
+        error=np.array([1.0, 1.0, 1.0, 0.0]),
+    )
+    assert group.beyond(5) == 3
     assert group.worst[0] == "b"
 
 

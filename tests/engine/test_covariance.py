@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import oracles
+from ensembles import displacement_covariance
 from jaxsde.engine import covariance as engine
+from jaxsde.engine import response
 from jaxsde.engine.detect import Detector, noise_variance, quadrature_gains
-from jaxsde.engine.plan import choose_resolution
+from jaxsde.engine.resolution import choose_resolution
 from jaxsde.physics.model import diffusion, drift, initial_covariance, measured
 from jaxsde.physics.params import TWO_PI, Params
 from jaxsde.physics.sequence import Controls, Sequence, Stage
@@ -170,7 +172,7 @@ def test_filter_covariance_is_that_of_the_dense_record(dense):
     for first_stage, first in ((0, 0), (2, 5)):
         weights = random_weights(detector, sequence, first)
         expected = oracles.filter_moments(weights.reshape(3, -1), record)
-        got = engine.filter_covariance(
+        got = response.filter_covariance(
             STILL, sequence, detector, jnp.asarray(weights), first_stage, jnp.zeros((2, 1)),
             choose_resolution(STILL, sequence),
         )  # fmt: skip
@@ -181,7 +183,7 @@ def test_filter_response_is_state_and_later_noise(dense):
     """From stage 2 on: q = H x + noise, with H from the dense maps by hand."""
     sequence, detector, maps, _ = dense
     weights = random_weights(detector, sequence, 5)
-    h, noise = engine.filter_response(
+    h, noise = response.filter_response(
         STILL, sequence, detector, jnp.asarray(weights), 2, jnp.zeros((2, 1)),
         choose_resolution(STILL, sequence),
     )  # fmt: skip
@@ -201,7 +203,7 @@ def test_displacement_covariance_is_that_of_the_dense_record(dense):
     sequence, _, _, ideal = dense
     p0 = np.asarray(initial_covariance(STILL))
     expected = oracles.sequence_record_covariance(ideal, p0)
-    got, squares = engine.displacement_covariance(
+    got, squares = displacement_covariance(
         STILL, sequence, choose_resolution(STILL, sequence)
     )
     np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
@@ -216,7 +218,7 @@ def test_displacement_covariance_averages_over_jitter():
     params = dataclasses.replace(JITTERY, gamma_m=0.0, B_s=0.0)
     dark = dataclasses.replace(sequence.stages[0], controls=Controls(nbar=0.0))
     sequence = dataclasses.replace(sequence, stages=(dark,))
-    got, _ = engine.displacement_covariance(params, sequence, choose_resolution(params, sequence))
+    got, _ = displacement_covariance(params, sequence, choose_resolution(params, sequence))
     lag = (np.arange(6) * DT)[:, None] - np.arange(6) * DT
     expected = 0.0
     for g, omega, sigma in (

@@ -7,7 +7,8 @@ import pytest
 
 import oracles
 from jaxsde.engine import propagate
-from jaxsde.engine.plan import Resolution, choose_resolution, transitions
+from jaxsde.engine.plan import segments, transitions
+from jaxsde.engine.resolution import Resolution, choose_resolution
 from jaxsde.engine.step import Transition
 from jaxsde.physics.model import coupling_drift, diffusion, drift, free_drift, measured
 from jaxsde.physics.params import TWO_PI, Params
@@ -21,8 +22,14 @@ exact = jax.jit(propagate.exact, static_argnums=3)
 
 def wide(m, d, row):
     """Return generator and diffusion of (x, s)."""
-    generator = propagate.augment(jnp.asarray(m), jnp.asarray(row))
-    return generator, propagate.augment(jnp.asarray(d), jnp.zeros(len(row)))
+    generator = propagate.augment(jnp.asarray(m), jnp.asarray(row)[None])
+    return generator, noise_of(d)
+
+
+def noise_of(d):
+    """Return the diffusion of (x, s) for an s without noise of its own."""
+    n = len(d)
+    return propagate.augment_diffusion(jnp.asarray(d), jnp.zeros((n, 1)), jnp.zeros((1, 1)))
 
 
 def matrices(params, controls):
@@ -154,9 +161,9 @@ def test_euler_maruyama_is_what_a_beginner_writes(n):
 
 def interaction(params, controls, h, count):
     row = measured(params)
-    free = propagate.augment(free_drift(params, controls), row)
-    coupling = propagate.augment(coupling_drift(params, controls), jnp.zeros_like(row))
-    noise = propagate.augment(diffusion(params, controls), jnp.zeros_like(row))
+    free = propagate.augment(free_drift(params, controls), row[None])
+    coupling = propagate.augment(coupling_drift(params, controls), jnp.zeros((1, 6)))
+    noise = noise_of(diffusion(params, controls))
     return propagate.repeat(propagate.interaction_euler(free, coupling, noise, h, 10), count)
 
 
@@ -199,9 +206,9 @@ def ramp_end(params, n_samples, dt, substeps, method="exact"):
     """Return the covariance after a ramp that starts from two correlated modes, without jitter."""
     stage = Stage(name="ramp", n_samples=n_samples, controls=RAMP)
     resolution = Resolution(method=method, substeps=substeps, ramp_substeps=substeps, doublings=12)
-    steps = jax.jit(transitions, static_argnums=(3, 4))(
-        params, stage, jnp.zeros((1, 2)), dt, resolution
-    )
+    sequence = Sequence(stages=(stage,), sample_interval=dt)
+    (segment,) = segments(params, sequence, resolution)
+    steps = transitions(params, segment, jnp.zeros((1, 2)), dt, resolution)
     p = START
     for a, q in zip(
         np.asarray(steps.A)[:, 0, :6, :6], np.asarray(steps.Q)[:, 0, :6, :6], strict=True
@@ -263,8 +270,11 @@ def test_a_standing_stage_is_a_ramp_between_equal_ends():
     for method in ("exact", "interaction_euler", "euler_maruyama"):
         resolution = Resolution(method=method, substeps=30, ramp_substeps=3, doublings=10)
         one, two = (
-            transitions(params, s, jnp.array([[1e3, -2e3]]), 0.5e-6, resolution)
+            transitions(params, segment, jnp.array([[1e3, -2e3]]), 0.5e-6, resolution)
             for s in (still, moving)
+            for segment in segments(
+                params, Sequence(stages=(s,), sample_interval=0.5e-6), resolution
+            )
         )
         np.testing.assert_allclose(two.A[0], one.A, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(two.Q[0], one.Q, rtol=1e-8, atol=1e-15)
@@ -294,8 +304,8 @@ def probe(values):
     controls = Controls(nbar=fields.pop("nbar"), delta_pc=fields.pop("delta_pc"))
     params = Params(**fields, epsilon=values[-1] * 0 - 1.0)
     row = measured(params)
-    m = propagate.augment(drift(params, controls), row)
-    d = propagate.augment(diffusion(params, controls), jnp.zeros_like(row))
+    m = propagate.augment(drift(params, controls), row[None])
+    d = noise_of(diffusion(params, controls))
     step = propagate.exact(m, d, 0.5e-6, 9)
     weights = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 7)))
     scale = jnp.append(jnp.ones(6), 10.0)

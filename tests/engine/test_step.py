@@ -5,7 +5,7 @@ import pytest
 
 import oracles
 from jaxsde.engine import step as engine
-from jaxsde.engine.propagate import augment, exact
+from jaxsde.engine.propagate import augment, augment_diffusion, exact
 from jaxsde.physics.model import diffusion, drift, measured
 from jaxsde.physics.params import TWO_PI, Params
 from jaxsde.physics.sequence import Controls
@@ -79,8 +79,8 @@ def test_cholesky_has_a_finite_derivative_where_the_noise_vanishes():
 def transition(params, controls):
     row = measured(params)
     return exact(
-        augment(drift(params, controls), row),
-        augment(diffusion(params, controls), jnp.zeros_like(row)),
+        augment(drift(params, controls), row[None]),
+        augment_diffusion(diffusion(params, controls), jnp.zeros((6, 1)), jnp.zeros((1, 1))),
         DT,
         10,
     )
@@ -93,7 +93,8 @@ def test_step_has_the_joint_covariance_of_state_and_record():
     params = Params.kohler2018()
     z = transition(params, PULSE)
     gains, noise = np.array([0.3, -1.7]), 2e3
-    step = engine.make_step(z.A, z.Q, jnp.asarray(gains), jnp.asarray(noise), DT, jnp.dtype(float))
+    step = engine.make_step(
+        z.A[:, :6], z.Q, jnp.asarray(gains)[:, None], jnp.asarray(noise), DT, jnp.dtype(float))
     # The record by its definition: gains times the mean of D over the sample, and white noise.
     a, q = oracles.interval_map(
         DT, lambda _: np.array(drift(params, PULSE)), np.array(diffusion(params, PULSE)),
@@ -118,12 +119,12 @@ def test_step_has_the_joint_covariance_of_state_and_record():
 def test_output_maps_of_a_batch_are_those_of_its_members():
     params = Params.kohler2018()
     members = [transition(params, Controls(nbar=n)) for n in (1.0, 4.0)]
-    a = jnp.stack([t.A for t in members], axis=-1)
+    a = jnp.stack([t.A[:, :6] for t in members], axis=-1)
     q = jnp.stack([t.Q for t in members], axis=-1)
-    gains, noise = jnp.array([1.5]), jnp.asarray(0.1)
+    gains, noise = jnp.array([[1.5]]), jnp.asarray(0.1)
     together = engine.output_maps(a, q, gains, noise, DT)
     for i, member in enumerate(members):
-        alone = engine.output_maps(member.A, member.Q, gains, noise, DT)
+        alone = engine.output_maps(member.A[:, :6], member.Q, gains, noise, DT)
         for both, one in zip(together, alone, strict=True):
             np.testing.assert_allclose(both[..., i], one, rtol=1e-14)
 
@@ -131,7 +132,7 @@ def test_output_maps_of_a_batch_are_those_of_its_members():
 def test_an_ideal_detector_has_no_noise_of_its_own():
     """With one noiseless copy of s/dt, the joint covariance is that of (x, s/dt)."""
     z = transition(Params.kohler2018(), PULSE)
-    _, _, joint = engine.output_maps(z.A, z.Q, jnp.ones(1), jnp.asarray(0.0), DT)
+    _, _, joint = engine.output_maps(z.A[:, :6], z.Q, jnp.ones((1, 1)), jnp.asarray(0.0), DT)
     np.testing.assert_allclose(joint[6, 6], z.Q[6, 6] / DT**2, rtol=1e-14)
 
 
@@ -154,9 +155,9 @@ def test_apply_is_the_affine_map():
 
 def test_make_step_casts_last():
     z = transition(Params.kohler2018(), PULSE)
-    gains, noise = jnp.array([1.0]), jnp.asarray(0.5)
+    gains, noise = jnp.array([[1.0]]), jnp.asarray(0.5)
     wide, narrow = (
-        engine.make_step(z.A, z.Q, gains, noise, DT, jnp.dtype(t)) for t in ("f8", "f4")
+        engine.make_step(z.A[:, :6], z.Q, gains, noise, DT, jnp.dtype(t)) for t in ("f8", "f4")
     )
     for one, two in zip(jax.tree.leaves(wide), jax.tree.leaves(narrow), strict=True):
         assert two.dtype == jnp.float32

@@ -10,7 +10,7 @@ import ensembles
 import jaxsde
 from ensembles import DETECTOR, PARAMS, SEQUENCE
 from jaxsde.analysis.matched import apply_filters, matched_filter
-from jaxsde.engine.plan import choose_resolution
+from jaxsde.engine.resolution import choose_resolution
 from jaxsde.inference import calibrate as inference
 from jaxsde.physics.params import TWO_PI
 from jaxsde.physics.sequence import Controls, Sequence, Stage

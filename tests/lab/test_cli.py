@@ -272,14 +272,23 @@ def test_a_missing_file_is_named(monkeypatch, capsys, tmp_path):
     assert "no such file" in capsys.readouterr().err
 
 
-def test_verify_passes_and_fails_honestly(folder, monkeypatch, capsys):
-    arguments = ("verify", folder / "small.toml", "--shots", "2000")
+def test_verify_passes_and_fails_honestly(folder, monkeypatch, capsys, tmp_path):
+    arguments = ("verify", folder / "small.toml", "--shots", "2000", "--out", tmp_path / "v")
+    arguments = (*arguments, "--receivers", "file")
     assert call(monkeypatch, *arguments) == 0
     assert "passed" in capsys.readouterr().out
+    written = json.loads((tmp_path / "v" / "verification.json").read_text(encoding="utf-8"))
+    assert written["beyond"] == 0 and written["shots"] == 2000
+    assert (tmp_path / "v" / "verification.png").stat().st_size > 10_000
     # 100 ns of laboratory-frame Euler is far too coarse, and unstable against kappa dt = 1.1.
     wrong = (*arguments, "--method", "euler_maruyama", "--substeps", "20")
     assert call(monkeypatch, *wrong) == 1
     assert "FAILED" in capsys.readouterr().out
+
+
+def test_verify_refuses_receivers_that_are_none(monkeypatch, capsys):
+    assert call(monkeypatch, "verify", "--receivers", "both") == 2
+    assert "--receivers: wanted file or all, got 'both'" in capsys.readouterr().err
 
 
 def test_info_tells_versions_devices_and_precision(monkeypatch, capsys):
