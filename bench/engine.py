@@ -41,7 +41,15 @@ def block(sequence, detector, dtype, method="exact", weights=None):
     def run(number):
         ids = jnp.arange(BLOCK, dtype=jnp.uint32) + jnp.uint32(number * BLOCK)
         return advance(
-            seed, params, sequence, detector, ids, resolution, dtype, weights=weights, planned=planned
+            seed,
+            params,
+            sequence,
+            detector,
+            ids,
+            resolution,
+            dtype,
+            weights=weights,
+            planned=planned,
         )[0]
 
     return run, BLOCK * sequence.n_samples

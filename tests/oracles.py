@@ -20,13 +20,19 @@ J = np.kron(np.eye(3), [[0, 1], [-1, 0]])  # [u, v] = u J v for u, v linear in l
 # --- drift and diffusion from Eq. 2 -----------------------------------------------------------
 
 
-def hamiltonian_drift(*, omega_m, omega_s, epsilon, kappa, g_m, g_s, g_sm, gamma_m, nbar, delta_pc):
-    """Return M from Heisenberg's equations of Eq. 2, with damping of motion and cavity added."""
+def hamiltonian_drift(
+    *, omega_m, omega_s, epsilon, kappa, g_m, g_s, g_sm, gamma_m, nbar, delta_pc, phase=0.0
+):
+    """Return M from Heisenberg's equations of Eq. 2, with damping of motion and cavity added.
+
+    phase: of the mean field alpha = sqrt(nbar) e^{i phase}; the fluctuations keep their own.
+    """
+    alpha = math.sqrt(nbar) * np.exp(1j * phase)
     form = (  # H = sum_kl form[k, l] l_k l_l
         omega_m * np.outer(AD, A)
         + epsilon * omega_s * np.outer(BD, B)
         - delta_pc * np.outer(CD, C)
-        + math.sqrt(nbar) * np.outer(C + CD, g_m * Z_M + g_s * Z_S)
+        + np.outer(alpha.conjugate() * C + alpha * CD, g_m * Z_M + g_s * Z_S)
         + nbar * g_sm * np.outer(Z_M, Z_S)
     )
     # dv/dt = i [H, v], and [l_k l_l, v] = l_k [l_l, v] + [l_k, v] l_l.
@@ -101,23 +107,37 @@ def interval_map(duration, drift, d, row):
     drift(f) gives M at the fraction f of the sample.
     """
     n = len(row)
-    unit = np.abs(row).max() * duration  # s / unit is of the order of x: one tolerance serves both
-    d_wide = np.zeros((n + 1, n + 1))
-    d_wide[:n, :n] = d
+    wide, d_wide = np.zeros((n + 1, n + 1)), np.zeros((n + 1, n + 1))
+    wide[n, :n], d_wide[:n, :n] = row, d
 
-    def wide(t):
-        m = np.zeros((n + 1, n + 1))
-        m[:n, :n], m[n, :n] = drift(t / duration), row / unit
-        return m
+    def joint(f):
+        wide[:n, :n] = drift(f)
+        return wide
+
+    return joint_map(duration, joint, d_wide, n)
+
+
+def joint_map(duration, drift, d, n):
+    """Return (A, Q) of one sample of z = (x, s): z at its end = A x(0) + noise of covariance Q.
+
+    drift(f) gives the generator of z at the fraction f, d its diffusion with whatever noise x and s
+    share; n states x, and integrals s that start at zero.  An antisymmetric d, of commutators,
+    gives theirs.
+    """
+    total = len(d)
+    # Each s / unit is of the order of x: one tolerance serves all.
+    unit = np.append(np.ones(n), np.abs(drift(0.0)[n:, :n]).max(axis=1) * duration)
+    scale = np.outer(1 / unit, unit)
 
     def noise(t, q):
-        m = wide(t)
-        return m @ q + q @ m.T + d_wide
+        m = drift(t / duration) * scale
+        return m @ q + q @ m.T + d / np.outer(unit, unit)
 
-    a = _integrate(lambda t, a: wide(t) @ a, duration, np.eye(n + 1, n), atol=1e-14)
-    q = _integrate(noise, duration, np.zeros((n + 1, n + 1)), atol=1e-14)
-    scale = np.append(np.ones(n), unit)
-    return a * scale[:, None], q * np.outer(scale, scale)
+    a = _integrate(
+        lambda t, a: (drift(t / duration) * scale) @ a, duration, np.eye(total, n), atol=1e-14
+    )
+    q = _integrate(noise, duration, np.zeros((total, total)), atol=1e-14)
+    return a * unit[:, None], q * np.outer(unit, unit)
 
 
 # --- Euler-Maruyama, as a beginner would write it ----------------------------------------------
@@ -211,11 +231,11 @@ def sequence_record_covariance(samples, p0):
 def receiver_map(a, q, gains, noise, dt):
     """Return (a, c, noise_x, noise_y) of a sample: y = gains s / dt + white noise of that variance.
 
-    a (n + 1, n), q (n + 1, n + 1): of (x, s), from interval_map.
+    a, q: of (x, s), from interval_map or joint_map.  gains: (k,), or (k, integrals).
     """
     n, k = a.shape[1], len(gains)
-    to_joint = np.zeros((n + k, n + 1))
-    to_joint[:n, :n], to_joint[n:, n] = np.eye(n), np.asarray(gains) / dt
+    to_joint = np.zeros((n + k, len(a)))
+    to_joint[:n, :n], to_joint[n:, n:] = np.eye(n), np.reshape(gains, (k, -1)) / dt
     joint = to_joint @ q @ to_joint.T
     joint[n:, n:] += noise * np.eye(k)
     unit = np.sqrt(np.maximum(np.diag(joint), 1e-300))  # so that no variable is lost to rounding

@@ -15,6 +15,7 @@ from jaxsde.analysis.matched import FilterBank
 from jaxsde.analysis.moments import Moments
 from jaxsde.engine.resolution import choose_resolution
 from jaxsde.engine.simulate import Shots
+from jaxsde.engine.technical import Technical
 from jaxsde.lab.config import load_experiment
 from jaxsde.lab.experiment import (
     Beat,
@@ -26,7 +27,7 @@ from jaxsde.lab.experiment import (
 )
 from jaxsde.lab.spec import Experiment
 from jaxsde.physics.params import TWO_PI
-from jaxsde.physics.sequence import Sequence
+from jaxsde.physics.sequence import Sequence, Switching
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[1] / "examples"
 DURATIONS = dict(preparation=30e-6, pulse=40e-6, ringdown=60e-6)
@@ -72,7 +73,6 @@ def ensemble(e: Experiment, sequence: Sequence, shots: int, gain: float, seed: i
             omega_s=jnp.full(shots, float(e.params.omega_s)),
             states=jnp.zeros((shots, stages, 6)),
             status=jnp.zeros(shots, int),
-            clipped=jnp.zeros(shots, int),
             clipped=jnp.zeros(shots, int),
             backend="scan",
             method=e.method,
@@ -135,6 +135,55 @@ def tiny_results() -> Results:
         C_theory=exact,
         beat=Beat(time=t, mean=beat, stderr=0.1 * beat, lower=0.8 * beat, upper=1.2 * beat),
         growth=fit_growth(e, main, scan),
+    )
+
+
+def with_everything(results: Results) -> Results:
+    """Return results as of homodyne detection with imperfections, ramps of the probe, switching.
+
+    7 samples of the main ensemble, 2 of the reference and 1 of each trace of the scan are clipped.
+    """
+    e, calm = results.experiment, results.reference
+    assert calm is not None and results.growth is not None
+    pulse = dict(nbar=(4.0, 10.0), delta_pc=(TWO_PI * -1e6, TWO_PI * -2e6))
+    e = dataclasses.replace(
+        e,
+        switching=Switching(rise_time=0.2e-6),
+        tolerance=1e-7,
+        detector=dataclasses.replace(
+            e.detector,
+            quadratures=("homodyne",),
+            model="input_output",
+            angle=np.pi / 3,
+            technical=Technical(
+                lo_offset=TWO_PI * 3e3, phase_drift=10.0, adc_range=100e-9, adc_bits=12
+            ),
+        ),
+        stages=tuple(dataclasses.replace(s, **pulse) if s.name == "pulse" else s for s in e.stages),
+    )
+
+    def imperfect(made: Ensemble, sequence: Sequence, clipped: int) -> Ensemble:
+        shots = dataclasses.replace(
+            made.shots,
+            record=made.shots.record[:, :, :1],
+            clipped=jnp.zeros(e.shots, int).at[3].set(clipped),
+            resolution=dataclasses.replace(
+                made.shots.resolution,
+                ramp_substeps=7,
+                switch_substeps=21,
+                settling=3,
+                tolerance=e.tolerance,
+                ramp_error=3.2e-8,
+            ),
+        )
+        return dataclasses.replace(made, sequence=sequence, shots=shots)
+
+    return dataclasses.replace(
+        results,
+        experiment=e,
+        main=imperfect(results.main, build_sequence(e), 7),
+        reference=imperfect(calm, build_sequence(e, coupled=False), 2),
+        growth=dataclasses.replace(results.growth, clipped=np.ones(3, int)),
     )
 
 

@@ -12,7 +12,7 @@ from jaxsde.analysis.spectra import frequencies, hann, welch
 from jaxsde.engine.covariance import choose_nodes, covariance
 from jaxsde.engine.detect import Detector
 from jaxsde.engine.records import record_covariance
-from jaxsde.engine.resolution import Resolution, choose_resolution
+from jaxsde.engine.resolution import TOLERANCE, Resolution, choose_resolution
 from jaxsde.engine.response import average_filter_covariance
 from jaxsde.engine.simulate import Shots
 from jaxsde.engine.spectrum import expected_periodogram
@@ -66,19 +66,24 @@ def compare(
     detector: Detector,
     *,
     stage: str = "ringdown",
+    tolerance: float = TOLERANCE,
 ) -> list[Comparison]:
     """Compare shots with theory: compare_states and compare_record together."""
-    states = compare_states(shots, params, sequence)
-    return states + compare_record(shots, params, sequence, detector, stage=stage)
+    states = compare_states(shots, params, sequence, tolerance=tolerance)
+    return states + compare_record(
+        shots, params, sequence, detector, stage=stage, tolerance=tolerance
+    )
 
 
-def compare_states(shots: Shots, params: Params, sequence: Sequence) -> list[Comparison]:
+def compare_states(
+    shots: Shots, params: Params, sequence: Sequence, *, tolerance: float = TOLERANCE
+) -> list[Comparison]:
     """Compare the shots' frequencies, and their states at the end of every stage, with theory.
 
-    Theory is the exact method's, whatever method made the shots.  Standard errors come from the
-    shots' scatter.
+    Theory is the exact method's, whatever method made the shots, through ramps to `tolerance`.
+    Standard errors come from the shots' scatter.
     """
-    resolution = choose_resolution(params, sequence)
+    resolution = choose_resolution(params, sequence, tolerance=tolerance)
     theory = np.asarray(covariance(params, sequence, resolution=resolution))
     states = np.asarray(shots.states, float)
     jitter = _frequencies(shots, params)
@@ -126,6 +131,7 @@ def compare_record(
     detector: Detector,
     *,
     stage: str = "ringdown",
+    tolerance: float = TOLERANCE,
 ) -> list[Comparison]:
     """Compare a receiver's record with theory: covariances, spectra, filter outputs, estimates.
 
@@ -139,7 +145,7 @@ def compare_record(
             "detector.technical: wanted None, since theory has no local oscillator that drifts and "
             "no digitiser; verify the receiver without its technical layer"
         )
-    resolution = choose_resolution(params, sequence)
+    resolution = choose_resolution(params, sequence, tolerance=tolerance)
     groups = [_record(shots, params, sequence, detector, resolution)]
     groups += _spectra(shots, params, sequence, detector, resolution)
     bank = matched_filter(params, sequence, detector, stage=stage)

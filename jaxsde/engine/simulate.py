@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxsde.engine.aliasing import aliases
 from jaxsde.engine.detect import Detector, check_detector, independent_noise
 from jaxsde.engine.noise import FREQUENCY, INITIAL, PROCESS, normals, seed_words
 from jaxsde.engine.plan import (
@@ -93,12 +95,15 @@ def simulate(
         the result.
     on_block: called with the number of shots done after each block.
 
-    Raises ValueError for parameters, controls, counts or intervals that cannot be.
+    Raises ValueError for parameters, controls, counts, tolerances or intervals that cannot be.
+    Warns of frequencies above half the sample rate, and where a record would show them.
     """
     check_params(params)
     check_sequence(sequence)
     check_detector(detector)
     _check_run(sequence, detector, n_shots, backend, first_shot, block_shots)
+    for message in aliases(params, sequence):
+        warnings.warn(message, stacklevel=2)
     dtype = _trajectory_dtype(dtype)
     resolution = choose_resolution(
         params, sequence, method=method, substeps=substeps, tolerance=tolerance

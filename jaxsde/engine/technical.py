@@ -255,9 +255,9 @@ def digitise(
     full = jnp.asarray(technical.adc_range, dtype)
     if technical.adc_bits is None:
         return jnp.clip(x, -full, full), jnp.abs(x) > full
-    half = 2 ** (int(technical.adc_bits) - 1)
+    half = 2.0 ** (int(technical.adc_bits) - 1)
     # The highest code, or the float below `half` where that is coarser.
-    top = min(half - 1.0, float(np.nextafter(np.asarray(half, dtype), np.asarray(0, dtype))))
+    top = min(half - 1, float(np.nextafter(np.asarray(half, dtype), np.asarray(0, dtype))))
     lsb = full / half
     code = jnp.round(x / lsb)
     return jnp.clip(code, -half, top) * lsb, (code < -half) | (code > top)

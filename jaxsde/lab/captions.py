@@ -1,13 +1,32 @@
 """Captions: what a figure shows and every parameter it was made with, in plain text."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
+from jaxsde.engine.detect import Detector
+from jaxsde.lab import units
 from jaxsde.lab.experiment import Results
+from jaxsde.lab.spec import Experiment, ends_of
+from jaxsde.lab.table import clipped_samples
 from jaxsde.physics.params import TWO_PI
+
+LIGHT = {
+    ("I", "Q"): "the total optical modulation (I and Q added)",
+    ("I",): "the quadrature I",
+    ("Q",): "the quadrature Q",
+    ("homodyne",): "the homodyne photocurrent",
+    ("D",): "the ideal record of D",
+}
+MODELS = {
+    "adiabatic": "adiabatic model (S9-S10)",
+    "input_output": "input-output model (the field that leaves the cavity)",
+}
 
 CAPTIONS = {
     "spectrogram": (
-        "Spectrogram of the total optical modulation (I and Q added), averaged over the shots, "
+        "Spectrogram of {light}, averaged over the shots, "
         "relative to shot noise (as Fig. 2a). Dashed: spin frequency ω_s/2π. Solid: trap frequency "
         "ω_m/2π through the stages."
     ),
@@ -71,6 +90,7 @@ def caption(name: str, results: Results) -> str:
             else "The spin has positive mass (ε = +1): quanta are exchanged, so ⟨a† b⟩ is the "
             "resonant correlation."
         ),
+        light=LIGHT[results.experiment.detector.quadratures],
         bound="a maximally correlated state with the same occupations",
         reference=(
             "" if results.reference is None else " Squares: without coupling, the initial state."
@@ -95,6 +115,16 @@ def parameters(name: str, results: Results) -> str:
         f"and {float(p.n_s0):g} (spin)"
     )
     parts.append(f"B_s = {float(p.B_s):g} quanta/s (the paper prints no value)")
+    parts.append(f"{receiver(e.detector)}, efficiency {float(e.detector.efficiency):g} after ")
+    parts[-1] += f"collecting {float(e.detector.collection):g} of the output"
+    if e.detector.technical is not None:
+        parts.append(f"imperfections: {technical(e.detector)}")
+    if has_adc(e.detector):
+        parts.append(clipping(results))
+    if e.switching is not None:
+        parts.append(switching(e))
+    if accuracy(results):
+        parts.append(accuracy(results))
     shots = e.shots if scan is None else scan.shots
     each = "" if scan is None else " for each δ"
     parts.append(f"{shots} shots{each}, seed {e.seed}, method {e.method}")
@@ -106,7 +136,8 @@ def _pulse(results: Results, scan) -> str:
     e = results.experiment
     wanted = e.analysis.ringdown if e.analysis.pulse is None else e.analysis.pulse
     stage = next(s for s in e.stages if s.name == wanted)
-    probe = f"n̄ = {stage.nbar:g}, Δ_pc/2π = {_hz(stage.delta_pc)}"
+    nbar = ramp(stage.nbar, lambda value: f"{value:g}")
+    probe = f"n̄ = {nbar}, Δ_pc/2π = {ramp(stage.delta_pc, _hz)}"
     if e.analysis.pulse is None:
         return f"no pulse; stage {wanted} with {probe} for {stage.duration * 1e6:g} µs"
     if scan is not None:
@@ -115,6 +146,82 @@ def _pulse(results: Results, scan) -> str:
         return f"pulse with {probe}, {delta}, t_c = {scan.t_c * 1e6:g} µs"
     delta = "" if e.delta is None else f", δ/2π = {_hz(e.delta)}"
     return f"pulse with {probe}{delta}, t_c = {stage.duration * 1e6:g} µs"
+
+
+def ramp(value, write: Callable[[Any], str]) -> str:
+    """Return a control as text, "1 → 10" if it ramps."""
+    return " → ".join(write(end) for end in dict.fromkeys(ends_of(value)))
+
+
+def receiver(detector: Detector) -> str:
+    """Return what kind of receiver a detector is, and its model, in words."""
+    if detector.quadratures == ("D",):
+        return "ideal record of D"
+    kind = "heterodyne receiver of " + " and ".join(detector.quadratures)
+    if detector.quadratures == ("homodyne",):
+        degrees = np.degrees(float(np.asarray(detector.angle)))
+        kind = (
+            f"homodyne receiver at {degrees:.6g}° (0° amplitude, 90° phase of the cavity's field)"
+        )
+    return f"{kind}, {MODELS[detector.model]}"
+
+
+def technical(detector: Detector) -> str:
+    """Return the imperfections of local oscillator and digitiser in words, "none" without."""
+    t = detector.technical
+    if t is None:
+        return "none"
+    offsets = t.dc_offset if isinstance(t.dc_offset, tuple) else (t.dc_offset,)
+    parts = [
+        f"LO offset/2π {_hz(t.lo_offset)}" if t.lo_offset else "",
+        f"LO phase {units.format_angle(t.lo_phase)}" if t.lo_phase else "",
+        f"LO phase diffusion {units.format_phase_drift(t.phase_drift)}" if t.phase_drift else "",
+        f"DC offset {', '.join(map(units.format_power, offsets))}" if any(offsets) else "",
+    ]
+    if t.adc_range is not None:
+        bits = "" if t.adc_bits is None else f", {t.adc_bits} bits"
+        parts.append(f"ADC of ±{units.format_power(t.adc_range)}{bits}")
+    return "; ".join(part for part in parts if part).replace(" -", " \N{MINUS SIGN}") or "none"
+
+
+def has_adc(detector: Detector) -> bool:
+    """Tell whether a detector's digitiser has a range, and so can clip."""
+    return detector.technical is not None and detector.technical.adc_range is not None
+
+
+def clipping(results: Results) -> str:
+    """Return how many samples the digitiser clipped, in words."""
+    clipped, total = clipped_samples(results)
+    share = f" ({100 * clipped / total:.2g} %)" if clipped else ""
+    return f"{clipped:,} of {total:,} samples clipped{share}"
+
+
+def switching(experiment: Experiment) -> str:
+    """Return how the mean field gets from one probe to the next, in words."""
+    if experiment.switching is None:
+        return "mean field at its new value as soon as the probe steps"
+    rise = float(np.asarray(experiment.switching.rise_time))
+    drive = f"risen in {rise * 1e6:g} µs" if rise else "stepped"
+    return f"mean field follows the probe through the cavity, the drive {drive}"
+
+
+def accuracy(results: Results) -> str:
+    """Return the sub-steps of what moves and the error estimated for them, "" if nothing does."""
+    sequence, made = results.main.sequence, results.main.shots.resolution
+    ramps = any(stage.controls.is_ramp for stage in sequence.stages)
+    switches = made.settling > 0 and len(sequence.stages) > 1
+    if not (ramps or switches):
+        return ""
+    names = [
+        f"ramps in {made.ramp_substeps}" if ramps else "",
+        f"switches in {made.switch_substeps}" if switches else "",
+    ]
+    if made.method != "exact":
+        return f"{made.substeps} Euler steps a sample, their error not estimated"
+    return (
+        f"{' and '.join(name for name in names if name)} sub-steps a sample, estimated error "
+        f"{made.ramp_error:.1e} of a standard deviation (tolerance {made.tolerance:.0e})"
+    ).replace("e-", "e\N{MINUS SIGN}")
 
 
 def sign_of(value) -> str:

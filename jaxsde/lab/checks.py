@@ -1,21 +1,34 @@
 """Checks that an experiment makes sense as a whole, before anything runs."""
 
+import warnings
 from collections import Counter
 
-from jaxsde.engine.detect import check_detector
+import numpy as np
+
+from jaxsde.engine.aliasing import aliases
+from jaxsde.engine.detect import Detector, check_detector
 from jaxsde.lab import units
-from jaxsde.lab.spec import Experiment, GainScanSpec, StageSpec, build_sequence
-from jaxsde.physics.params import check_params
-from jaxsde.physics.sequence import check_sequence, whole_samples
+from jaxsde.lab.spec import Experiment, GainScanSpec, StageSpec, build_sequence, ends_of
+from jaxsde.physics.params import Params, check_params
+from jaxsde.physics.sequence import Sequence, check_sequence, whole_samples
 
 MIN_FILTER = 32
 MAX_SAMPLES = 6000
+# Below this share of the signal's amplitude a receiver is blind: its estimates are noise.
+BLIND = 0.01
+TOLERANCES = (1e-12, 1.0)
 
 
 def check_experiment(experiment: Experiment) -> None:
     """Raise ValueError, beginning with the field's path, for an experiment that makes no sense."""
     check_params(experiment.params)
-    check_detector(experiment.detector)
+    with warnings.catch_warnings():
+        # A file is refused where a library user is warned: nobody reads on after an hour's run.
+        warnings.simplefilter("error", UserWarning)
+        try:
+            check_detector(experiment.detector)
+        except UserWarning as warning:
+            raise ValueError(f"detector.technical: {warning}") from None
     names = [stage.name for stage in experiment.stages]
     for name, count in Counter(names).items():
         if count > 1:
@@ -24,7 +37,8 @@ def check_experiment(experiment: Experiment) -> None:
             )
     _check_delta(experiment)
     _check_stage_names(experiment, names)
-    check_sequence(build_sequence(experiment))
+    _check_sequences(experiment)
+    _check_tolerance(experiment.tolerance)
     if experiment.shots < 2:
         raise ValueError(
             "simulation.shots: wanted at least 2, whose scatter gives the errors, "
@@ -33,8 +47,64 @@ def check_experiment(experiment: Experiment) -> None:
     _check_filters(experiment)
     _check_windows(experiment)
     _check_ringdown(experiment)
+    _check_receiver(experiment)
     if experiment.gain_scan is not None:
         _check_gain_scan(experiment, experiment.gain_scan)
+
+
+def _check_sequences(experiment: Experiment) -> None:
+    """Check the sequences that a run simulates: the file's, its reference and its scan's."""
+    rise = None if experiment.switching is None else experiment.switching.rise_time
+    if rise is not None and not rise >= 0:
+        raise ValueError(
+            f"sequence.rise_time: wanted zero or a positive time, got {units.format_duration(rise)}"
+        )
+    _check_sequence(experiment.params, build_sequence(experiment))
+    if experiment.analysis.pulse not in (None, experiment.stages[0].name):
+        _check_sequence(experiment.params, build_sequence(experiment, coupled=False))
+
+
+def _check_sequence(params: Params, sequence: Sequence) -> None:
+    for stage in sequence.stages:
+        first, last = (params.omega_m if w is None else w for w in ends_of(stage.controls.omega_m))
+        if not min(first, last) > 0:
+            through = "; the ramp would go through zero frequency, where the trap holds nothing"
+            raise ValueError(
+                f"stage {stage.name!r}: omega_m: wanted an angular frequency above 0, got "
+                f"{units.format_angular(min(first, last))}" + (through if first != last else "")
+            )
+    check_sequence(sequence)
+    for message in aliases(params, sequence):
+        raise ValueError(message.replace("a sample_interval", "a detector.sample_interval"))
+    _check_rise(sequence)
+
+
+def _check_rise(sequence: Sequence) -> None:
+    """Check that the drive has risen when a stage ends, from where the next one takes it up."""
+    if sequence.switching is None:
+        return
+    rise = sequence.switching.rise_time
+    for before, stage in zip(sequence.stages[:-1], sequence.stages[1:], strict=True):
+        steps = any(
+            ends_of(getattr(before.controls, field))[1]
+            != ends_of(getattr(stage.controls, field))[0]
+            for field in ("nbar", "delta_pc")
+        )
+        length = stage.n_samples * sequence.sample_interval
+        if steps and rise > length * (1 + 1e-9):
+            raise ValueError(
+                f"sequence.rise_time: wanted at most {length * 1e6:g} us, the length of stage "
+                f"{stage.name!r}, whose probe steps when it begins, got {rise * 1e6:g} us"
+            )
+
+
+def _check_tolerance(tolerance: float) -> None:
+    least, below = TOLERANCES
+    if not least <= tolerance < below:
+        raise ValueError(
+            f"simulation.tolerance: wanted a number from {least:g}, which rounding allows, to "
+            f"below {below:g}, got {tolerance:g}"
+        )
 
 
 def _coupled_stages(experiment: Experiment) -> list[str]:
@@ -99,11 +169,7 @@ def _check_windows(experiment: Experiment) -> None:
     if analysis.pulse is not None and analysis.fit_window is not None:
         _check_window("analysis.fit_window", analysis.fit_window, lengths[analysis.pulse], dt)
         pulse = next(s for s in experiment.stages if s.name == analysis.pulse)
-        if not pulse.nbar > 0:
-            raise ValueError(
-                f"stage {pulse.name!r}: nbar: wanted a positive number to see growth by, "
-                f"got {pulse.nbar}"
-            )
+        _check_light(pulse, "to see growth by")
     stage = lengths[analysis.ringdown]
     start, length = analysis.filter_start, analysis.filter_length
     shown = units.format_duration
@@ -125,10 +191,13 @@ def _check_ringdown(experiment: Experiment) -> None:
     analysis, dt = experiment.analysis, experiment.detector.sample_interval
     stage = next(s for s in experiment.stages if s.name == analysis.ringdown)
     where = f"stage {stage.name!r}"
-    if isinstance(stage.omega_m, tuple):
-        raise ValueError(f"{where}: omega_m: wanted a constant for matched filters, got a ramp")
-    if not stage.nbar > 0:
-        raise ValueError(f"{where}: nbar: wanted a positive number to measure by, got {stage.nbar}")
+    for field in ("nbar", "delta_pc", "omega_m"):
+        if isinstance(getattr(stage, field), tuple):
+            raise ValueError(
+                f"{where}: {field}: wanted a constant for matched filters, got a ramp; put the "
+                "ramp into a stage before it"
+            )
+    _check_light(stage, "to measure by")
     if experiment.detector.quadratures == ("I",) and stage.delta_pc == 0:
         raise ValueError(
             f"detector.quadratures: wanted 'Q' for {where}, got only 'I', which holds no signal "
@@ -147,6 +216,10 @@ def _check_ringdown(experiment: Experiment) -> None:
             f"analysis.filter_length: wanted at least {MIN_FILTER} samples of "
             f"{units.format_duration(dt)} to filter, got {round(length / dt)}; lengthen {where}"
         )
+    _check_length(experiment)
+
+
+def _check_length(experiment: Experiment) -> None:
     total = build_sequence(experiment).n_samples
     if total > MAX_SAMPLES:
         raise ValueError(
@@ -154,6 +227,65 @@ def _check_ringdown(experiment: Experiment) -> None:
             f"expectation of a record grows with their square, got {total}; lengthen "
             "detector.sample_interval or shorten stages"
         )
+
+
+def _check_light(stage: StageSpec, why: str) -> None:
+    if not min(ends_of(stage.nbar)) > 0:
+        pair = " at both ends of the ramp" if isinstance(stage.nbar, tuple) else ""
+        raise ValueError(
+            f"stage {stage.name!r}: nbar: wanted a positive number{pair} {why}, got "
+            f"{min(ends_of(stage.nbar))}"
+        )
+
+
+def _check_receiver(experiment: Experiment) -> None:
+    """Check that the quadrature that is recorded holds a signal where one is looked for.
+
+    A stage that enters no estimate may hold none at all, and is then left out, but not next to
+    none: every record is divided by its gain.
+    """
+    read = (experiment.analysis.ringdown, experiment.analysis.pulse)
+    for stage in sorted(experiment.stages, key=lambda stage: stage.name not in read):
+        share = visible(experiment.params, experiment.detector, stage)
+        left_out = share == 0 and stage.name not in read and not isinstance(stage.delta_pc, tuple)
+        if max(ends_of(stage.nbar)) == 0 or share >= BLIND or left_out:
+            continue
+        where = f"stage {stage.name!r}"
+        if experiment.detector.quadratures == ("homodyne",):
+            phases = [np.degrees(_phase(experiment.params, d)) for d in ends_of(stage.delta_pc)]
+            at = " to ".join(f"{p:.4g} deg" for p in dict.fromkeys(phases))
+            raise ValueError(
+                f"detector.angle: wanted one that sees the signal of {where}, which lies at {at}, "
+                f"got {units.format_angle(experiment.detector.angle)}, which sees {share:.2g} of "
+                "its amplitude: a homodyne receiver is blind at right angles to the signal"
+            )
+        raise ValueError(
+            f"detector.quadratures: wanted 'Q' for {where}, got only 'I', which holds {share:.2g} "
+            "of the signal's amplitude"
+        )
+
+
+def _phase(params: Params, delta_pc: float) -> float:
+    """Return phi_q, the direction of the signal in (I, Q), tan = kappa/Delta (S9), rad."""
+    return float(np.arctan2(params.kappa, delta_pc))
+
+
+def visible(params: Params, detector: Detector, stage: StageSpec) -> float:
+    """Return the least share of the signal's amplitude that a stage's record holds, 0 to 1.
+
+    |cos(theta - phi_q)| for homodyne, |cos phi_q| for I alone, |sin phi_q| for Q alone, as in
+    engine.detect.quadrature_gains.  phi_q turns one way during a ramp, by less than pi, so that
+    the least is at an end, or 0 where the sign changes.
+    """
+    shares = []
+    for delta in ends_of(stage.delta_pc):
+        norm = np.hypot(params.kappa, delta)
+        cos, sin = delta / norm, params.kappa / norm
+        along = np.cos(detector.angle) * cos + np.sin(detector.angle) * sin
+        kinds: dict[tuple[str, ...], float] = {("I",): cos, ("Q",): sin, ("homodyne",): along}
+        shares.append(float(kinds.get(detector.quadratures, 1.0)))
+    first, last = shares
+    return 0.0 if first * last < 0 else min(abs(first), abs(last))
 
 
 def _check_window(field: str, window: tuple[float, float], length: float, dt: float) -> None:
@@ -192,3 +324,9 @@ def _check_gain_scan(experiment: Experiment, scan: GainScanSpec) -> None:
                 f"gain_scan.delta[{i}]: wanted omega_s + delta above 0, "
                 f"got delta = {units.format_angular(delta)}"
             )
+        try:
+            _check_sequence(
+                experiment.params, build_sequence(experiment, delta=delta, t_c=scan.t_c)
+            )
+        except ValueError as error:
+            raise ValueError(f"gain_scan.delta[{i}]: {error}") from None

@@ -246,7 +246,8 @@ def verify(
         str, typer.Option(help="all kinds of receiver, or that of the file alone: all, file.")
     ] = "all",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for table and plot; results/verification by default.")
+        Path | None,
+        typer.Option(help="Folder for table and plot; results/verification by default."),
     ] = None,
 ) -> None:
     """Compare simulated shots with exact theory: moments, spectra, filter outputs, as z-scores.

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxsde.engine.detect import Detector, shot_noise_density
+from jaxsde.engine.detect import RECEIVERS, Detector, shot_noise_density
 from jaxsde.engine.resolution import TOLERANCE
-from jaxsde.engine.technical import Technical
+from jaxsde.engine.technical import LO_FIELDS, TURNED, Technical
 from jaxsde.lab import units
 from jaxsde.lab.checks import check_experiment
 from jaxsde.lab.schema import (
@@ -131,6 +131,13 @@ def _technical(table: TechnicalTable, quadratures: list[str]) -> Technical:
             f"{where}: wanted a receiver of light, got the ideal record D, which has neither local "
             "oscillator nor digitiser: leave this table out, or record 'I' and 'Q' or 'homodyne'"
         )
+    for name in LO_FIELDS:
+        if getattr(table, name) and tuple(quadratures) not in TURNED:
+            raise ValueError(
+                f"{where}.{name}: wanted none with quadratures = {_toml(quadratures)}, since the "
+                'local oscillator turns both quadratures into each other: record ["I", "Q"] or '
+                f'["homodyne"], or leave {name} out'
+            )
     if table.adc_bits is not None and table.adc_range is None:
         raise ValueError(
             f"{where}.adc_range: this key is missing; adc_bits needs it: write one such as "
@@ -150,6 +157,11 @@ def _technical(table: TechnicalTable, quadratures: list[str]) -> Technical:
 
 
 def _detector(table: DetectorTable) -> Detector:
+    if tuple(table.quadratures) not in RECEIVERS:
+        raise ValueError(
+            f"detector.quadratures: wanted one of {', '.join(_toml(list(r)) for r in RECEIVERS)}, "
+            f"got {_toml(table.quadratures)}"
+        )
     if table.angle is not None and table.quadratures != ["homodyne"]:
         raise ValueError(
             'detector.angle: given, but only quadratures = ["homodyne"] has an angle, got '

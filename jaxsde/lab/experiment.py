@@ -19,11 +19,19 @@ from jaxsde.analysis.gain import GainFit, fit_gain
 from jaxsde.analysis.matched import FilterBank, matched_filter
 from jaxsde.analysis.moments import Moments, estimate_moments, true_moments
 from jaxsde.analysis.reconstruct import beat, beat_map, maximal_beat
+from jaxsde.engine.resolution import Resolution
 from jaxsde.engine.simulate import Shots, simulate
-from jaxsde.lab.guards import check_finite, check_memory, has_reference, total_shots
+from jaxsde.lab.guards import (
+    check_finite,
+    check_memory,
+    engine_errors,
+    exact_resolution,
+    has_reference,
+    total_shots,
+)
+from jaxsde.lab.pulse import pulse_gain, pulse_start
 from jaxsde.lab.spec import Experiment, build_sequence
 from jaxsde.physics.sequence import Sequence
-from jaxsde.physics.theory import instability_gain
 
 # Called as progress(task, done, total); total is shots for "simulate", parts for "analyse".
 Progress = Callable[[str, int, int], None]
@@ -52,6 +60,7 @@ class Growth:
     time: s from the start of the pulse.  displacement, stderr: (traces, samples), (rad/s)^2.
     theory: steady-state gain at each delta, fine_theory on the grid fine_delta.  expected: the
     same fit applied to the exact <D^2>, which holds what filters and transients do to it; 1/s.
+    clipped: samples of each trace that left the digitiser's range.
     """
 
     delta: np.ndarray
@@ -66,6 +75,7 @@ class Growth:
     expected: np.ndarray
     fine_delta: np.ndarray
     fine_theory: np.ndarray
+    clipped: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,7 +109,8 @@ class Results:
 def run_experiment(experiment: Experiment, progress: Progress | None = None) -> Results:
     """Simulate an experiment and analyse its records; the whole chain, in order.
 
-    Raises ExperimentError where the shots do not fit in memory or are not finite.
+    Raises ExperimentError where the shots do not fit in memory, a tolerance cannot be met, or
+    shots are not finite.
     """
     tell = progress or (lambda task, done, total: None)
     check_memory(experiment)
@@ -110,22 +121,26 @@ def run_experiment(experiment: Experiment, progress: Progress | None = None) -> 
     def simulated(name: int, sequence: Sequence, shots: int) -> Shots:
         nonlocal done
         before = done
-        out = simulate(
-            jax.random.fold_in(key, name),
-            experiment.params,
-            sequence,
-            experiment.detector,
-            shots,
-            method=experiment.method,
-            substeps=experiment.substeps,
-            dtype=jnp.dtype(experiment.dtype),
-            on_block=lambda count: tell("simulate", before + count, total),
-        )
+        with engine_errors(experiment):
+            out = simulate(
+                jax.random.fold_in(key, name),
+                experiment.params,
+                sequence,
+                experiment.detector,
+                shots,
+                method=experiment.method,
+                substeps=experiment.substeps,
+                tolerance=experiment.tolerance,
+                dtype=jnp.dtype(experiment.dtype),
+                on_block=lambda count: tell("simulate", before + count, total),
+            )
         done += shots
         check_finite(out, sequence, experiment)
         return out
 
     sequence = build_sequence(experiment)
+    if experiment.method != "exact":
+        exact_resolution(experiment, sequence)  # theory needs it later: fail now
     shots = simulated(MAIN, sequence, experiment.shots)
     reference = None
     if has_reference(experiment):
@@ -161,11 +176,14 @@ def analyse(
     step()
     growth = fit_growth(experiment, main, points)
     step()
-    bank = ringdown_filters(experiment, sequence)
-    moments = estimate_moments(shots.record, bank, experiment.params, sequence, experiment.detector)
-    c_theory = np.asarray(true_moments(experiment.params, sequence, bank.stage))
+    p, bank = experiment.params, ringdown_filters(experiment, sequence)
+    resolution = exact_resolution(experiment, sequence, shots)
+    moments = estimate_moments(
+        shots.record, bank, p, sequence, experiment.detector, resolution=resolution
+    )
+    c_theory = np.asarray(true_moments(p, sequence, bank.stage, resolution=resolution))
     step()
-    reconstructed = reconstruct(experiment, sequence, moments)
+    reconstructed = reconstruct(experiment, sequence, moments, resolution)
     step()
     return Results(
         experiment=experiment,
@@ -209,17 +227,13 @@ def ensemble(experiment: Experiment, sequence: Sequence, shots: Shots) -> Ensemb
         band=experiment.analysis.band, cycle_average=experiment.analysis.cycle_average
     )
     p, d = experiment.params, experiment.detector
+    exact = exact_resolution(experiment, sequence, shots)
     return Ensemble(
         sequence=sequence,
         shots=shots,
         displacement=mean_squared_displacement(shots.record, p, sequence, d, **options),
-        expected=np.asarray(expected_displacement(p, sequence, d, **options)),
+        expected=np.asarray(expected_displacement(p, sequence, d, resolution=exact, **options)),
     )
-
-
-def pulse_start(experiment: Experiment, sequence: Sequence) -> float:
-    """Return when the pulse starts, s."""
-    return sequence.span(str(experiment.analysis.pulse)).start * sequence.sample_interval
 
 
 def fit_growth(
@@ -262,6 +276,7 @@ def fit_growth(
         expected=fit(exact).gain,
         fine_delta=fine,
         fine_theory=pulse_gain(experiment, fine),
+        clipped=np.array([int(np.sum(np.asarray(e.shots.clipped))) for e in ensembles]),
     )
 
 
@@ -283,13 +298,18 @@ def ringdown_filters(experiment: Experiment, sequence: Sequence) -> FilterBank:
     )
 
 
-def reconstruct(experiment: Experiment, sequence: Sequence, moments: Moments) -> Beat:
+def reconstruct(
+    experiment: Experiment,
+    sequence: Sequence,
+    moments: Moments,
+    resolution: Resolution | None = None,
+) -> Beat:
     """Return the beat of the estimated C, and 1-sigma bounds of a maximally correlated state.
 
     Averaged over cycles by S11's own low-pass, since the measured <D^2>_cyc was.
     """
     spec = experiment.analysis
-    evolution = beat_map(experiment.params, sequence, spec.ringdown)
+    evolution = beat_map(experiment.params, sequence, spec.ringdown, resolution=resolution)
     sos = low_pass(spec.cycle_average, sequence.sample_interval)
     average = jnp.asarray(filter_matrix(sos, evolution.time.size))
     evolution = dataclasses.replace(
@@ -305,23 +325,6 @@ def reconstruct(experiment: Experiment, sequence: Sequence, moments: Moments) ->
         lower=np.asarray(extreme - spread),
         upper=np.asarray(extreme + spread),
     )
-
-
-def pulse_gain(experiment: Experiment, delta: np.ndarray) -> np.ndarray:
-    """Return the steady-state gain of the pulse (1/s) at each delta (rad/s).
-
-    A delta of NaN stands for the trap frequency that the file gives the pulse.
-    """
-    stages = build_sequence(experiment).stages
-    controls = next(s for s in stages if s.name == experiment.analysis.pulse).controls
-    p = experiment.params
-    if np.isnan(delta).any():
-        return np.full(delta.shape, float(instability_gain(p, controls)))
-
-    def one(d):
-        return instability_gain(p, dataclasses.replace(controls, omega_m=p.omega_s + d))
-
-    return np.asarray(jax.jit(jax.vmap(one))(jnp.asarray(delta)))
 
 
 def spectrogram(ensemble: Ensemble, window: float = 40e-6):

@@ -8,14 +8,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxsde.engine.detect import noise_variance
 from jaxsde.lab import style
 from jaxsde.lab.calibration_figure import calibration_figure
 from jaxsde.lab.captions import CAPTIONS, caption
-from jaxsde.lab.experiment import Ensemble, Results, pulse_start, spectrogram
+from jaxsde.lab.experiment import Ensemble, Results, spectrogram
 from jaxsde.lab.gain_figures import gain_figure, growth_figure
 from jaxsde.lab.moments_figure import moments_figure
+from jaxsde.lab.pulse import pulse_start
+from jaxsde.lab.spec import ends_of
 from jaxsde.lab.style import D_SQUARED, D_SQUARED_LABEL, KHZ, US, save_figure
-from jaxsde.physics.sequence import Sequence
+from jaxsde.physics.sequence import Controls, Sequence
 
 __all__ = [
     "CAPTIONS",
@@ -81,33 +84,38 @@ def trap_frequency(results: Results, sequence: Sequence) -> tuple[np.ndarray, np
     edges = np.cumsum([0] + [s.n_samples for s in sequence.stages]) * sequence.sample_interval
     ends = []
     for stage in sequence.stages:
-        omega = stage.controls.omega_m
-        pair = omega if isinstance(omega, tuple) else (omega, omega)
-        ends += [rest if w is None else float(w) for w in pair]
+        ends += [rest if w is None else float(w) for w in ends_of(stage.controls.omega_m)]
     return np.repeat(edges, 2)[1:-1], np.array(ends)
 
 
 def is_transient(results: Results, ensemble: Ensemble) -> np.ndarray:
     """Tell which samples filters mix with those across a change of the probe, or no fit uses.
 
-    Those within 15 us of the record's ends or of a change of nbar or Delta_pc, and those of the
-    pulse outside the fit window; shape (samples,).
+    Those within 15 us of the record's ends or of a step of nbar or Delta_pc, which takes the rise
+    time of the drive, and those of the pulse outside the fit window; shape (samples,).
     """
     sequence, spec = ensemble.sequence, results.experiment.analysis
     time = sequence.time
     length = sequence.n_samples * sequence.sample_interval
     out = (time < FILTER_REACH) | (time > length - FILTER_REACH)
+    switching = results.experiment.switching
+    rise = 0.0 if switching is None else float(switching.rise_time)
     edge = 0.0
     for stage, after in zip(sequence.stages[:-1], sequence.stages[1:], strict=True):
         edge += stage.n_samples * sequence.sample_interval
-        probes = [(float(s.controls.nbar), float(s.controls.delta_pc)) for s in (stage, after)]
-        if probes[0] != probes[1]:
-            out |= np.abs(time - edge) < FILTER_REACH
+        left = [float(ends_of(value)[1]) for value in _probe(stage.controls)]
+        entered = [float(ends_of(value)[0]) for value in _probe(after.controls)]
+        if left != entered:
+            out |= (time > edge - FILTER_REACH) & (time < edge + rise + FILTER_REACH)
     if spec.pulse is not None and spec.fit_window is not None and ensemble is results.main:
         span = sequence.span(spec.pulse)
         t = time[span] - span.start * sequence.sample_interval
         out[span] = (t < spec.fit_window[0]) | (t > spec.fit_window[1])
     return out
+
+
+def _probe(controls: Controls):
+    return controls.nbar, controls.delta_pc
 
 
 @matplotlib.rc_context(style.RC)
@@ -117,12 +125,19 @@ def spectrogram_figure(results: Results) -> Figure:
     origin, what = start_of(results)
     t, f, power = spectrogram(results.main, WINDOW)
     shown = (f >= 75e3) & (f <= 165e3)
-    noise = float(np.asarray(detector.S_SN)) * len(detector.quadratures)
+    # One-sided, all quadratures added: twice the two-sided density of each.
+    each = 2 * float(np.asarray(noise_variance(detector))) * detector.sample_interval
+    noise = each * len(detector.quadratures)
     label = "power over shot noise (dB)"
     if noise == 0:  # the ideal detector adds none
         noise, label = float(power[shown].max()), "power relative to its maximum (dB)"
     level = 10 * np.log10(np.maximum(power[shown], 1e-12 * noise) / noise)
 
+    low = None
+    if label.endswith("noise (dB)"):
+        low = min(0.0, float(level.max()) - 1.0)
+        if detector.model == "input_output":  # which may lie below shot noise: squeezing
+            low = min(low, float(np.percentile(level, 0.5)))
     figure = style.new_figure(7.2, 3.6)
     axes = figure.add_subplot()
     image = axes.pcolormesh(
@@ -131,7 +146,7 @@ def spectrogram_figure(results: Results) -> Figure:
         level,
         shading="gouraud",
         cmap="cividis",
-        vmin=min(0.0, float(level.max()) - 1.0) if label.endswith("noise (dB)") else None,
+        vmin=low,
         rasterized=True,
     )
     axes.set(

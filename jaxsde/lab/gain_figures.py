@@ -10,7 +10,8 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from jaxsde.analysis.gain import growth as growth_curve
 from jaxsde.lab import style
-from jaxsde.lab.experiment import Growth, Results, pulse_start
+from jaxsde.lab.experiment import Growth, Results
+from jaxsde.lab.pulse import pulse_start
 from jaxsde.lab.style import D_SQUARED, D_SQUARED_LABEL, KHZ, US
 
 

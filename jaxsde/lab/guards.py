@@ -1,11 +1,14 @@
-"""Guards of a run: what fits in memory before it, what overflowed after it."""
+"""Guards of a run: what fits in memory before it, the engine's errors, what overflowed after it."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import numpy as np
 
+from jaxsde.engine.resolution import Resolution, choose_resolution
 from jaxsde.engine.simulate import Shots
-from jaxsde.lab.spec import Experiment, ExperimentError, build_sequence
+from jaxsde.lab.spec import Experiment, ExperimentError, build_sequence, in_file
 from jaxsde.physics.sequence import Sequence
 from jaxsde.physics.theory import instability_gain
 
@@ -25,7 +28,10 @@ def total_shots(experiment: Experiment) -> int:
 def check_memory(experiment: Experiment) -> None:
     """Raise ExperimentError if the records of all shots would not fit in this machine's memory."""
     samples = build_sequence(experiment).n_samples
-    quadratures = len(experiment.detector.quadratures)
+    detector = experiment.detector
+    # A homodyne receiver whose angle wanders is made from both quadratures.
+    turned = detector.technical is not None and detector.quadratures == ("homodyne",)
+    quadratures = 2 if turned else len(detector.quadratures)
     # Records, their float64 copies in the filters, and <D^2> of every shot.
     each = samples * (6 * quadratures + 4) * 8
     needed = total_shots(experiment) * each
@@ -40,6 +46,42 @@ def check_memory(experiment: Experiment) -> None:
             f"need {needed / 2**30:.1f} GiB; take at most "
             f"{max(int(experiment.shots * 0.8 * memory / needed), 1)} shots, or shorter stages"
         )
+
+
+# Fields of an experiment file that the engine's own errors begin with, under its names for them.
+_TABLES = {
+    "tolerance": "simulation.tolerance",
+    "substeps": "simulation.substeps",
+    "method": "simulation.method",
+    "sample_interval": "detector.sample_interval",
+    "sequence.sample_interval": "detector.sample_interval",
+}
+
+
+@contextlib.contextmanager
+def engine_errors(experiment: Experiment) -> Iterator[None]:
+    """Turn the engine's ValueError into an ExperimentError that names the file and its field."""
+    try:
+        yield
+    except ExperimentError:
+        raise
+    except ValueError as error:
+        field, colon, rest = str(error).partition(": ")
+        message = _TABLES.get(field, field) + colon + rest
+        raise ExperimentError(in_file(experiment, message)) from None
+
+
+def exact_resolution(
+    experiment: Experiment, sequence: Sequence, shots: Shots | None = None
+) -> Resolution:
+    """Return the Resolution of exact theory at the experiment's tolerance; that of shots, if exact.
+
+    Raises ExperimentError for a tolerance that cannot be met.
+    """
+    if shots is not None and shots.resolution.method == "exact":
+        return shots.resolution
+    with engine_errors(experiment):
+        return choose_resolution(experiment.params, sequence, tolerance=experiment.tolerance)
 
 
 def check_finite(shots: Shots, sequence: Sequence, experiment: Experiment) -> None:

@@ -13,7 +13,18 @@ from typing import Any
 import numpy as np
 
 from jaxsde.lab import units
-from jaxsde.lab.captions import CAPTIONS, caption, sign_of
+from jaxsde.lab.captions import (
+    CAPTIONS,
+    accuracy,
+    caption,
+    clipping,
+    has_adc,
+    ramp,
+    receiver,
+    sign_of,
+    switching,
+    technical,
+)
 from jaxsde.lab.config import dump_experiment
 from jaxsde.lab.experiment import Results
 from jaxsde.lab.spec import Experiment, TrapEnd
@@ -95,7 +106,7 @@ def write_report(
         ("Figures", _figures(results, figures)),
         ("Parameters", _parameters(e)),
         ("Sequence", _sequence(results)),
-        ("Detector and analysis", _settings(e)),
+        ("Detector and analysis", _settings(results)),
         ("How to reproduce", _reproduce(e, manifest)),
         ("Versions and machine", _facts(manifest)),
     ]
@@ -232,16 +243,15 @@ def _sequence(results: Results) -> str:
     e = results.experiment
     lines = []
     for spec in e.stages:
-        ends = spec.omega_m if isinstance(spec.omega_m, tuple) else (spec.omega_m,)
         b_s = e.params.B_s if spec.B_s is None else spec.B_s
         n_bath = e.params.n_bath if spec.n_bath is None else spec.n_bath
         lines.append(
             [
                 (html.escape(spec.name), "nowrap"),
                 (units.format_duration(spec.duration), "number"),
-                (f"{spec.nbar:g}", "number"),
-                (_two_pi(units.format_angular(spec.delta_pc)), "nowrap"),
-                (" → ".join(_trap(e, end) for end in ends), "nowrap"),
+                (ramp(spec.nbar, lambda nbar: f"{nbar:g}"), "number"),
+                (ramp(spec.delta_pc, lambda d: _two_pi(units.format_angular(d))), "nowrap"),
+                (ramp(spec.omega_m, lambda end: _trap(e, end)), "nowrap"),
                 (f"{float(b_s):g}", "number"),
                 (f"{float(n_bath):g}", "number"),
             ]
@@ -263,15 +273,21 @@ def _trap(e: Experiment, end: TrapEnd | None) -> str:
     return _two_pi(units.format_angular(float(end)))
 
 
-def _settings(e: Experiment) -> str:
+def _settings(results: Results) -> str:
+    e = results.experiment
     d, a = e.detector, e.analysis
     band = " to ".join(units.format_frequency(f) for f in a.band)
     lines = [
+        ("receiver", receiver(d)),
         ("detection efficiency", f"{float(d.efficiency):g}"),
         ("collection", f"{float(d.collection):g} of the cavity's output"),
         ("sample interval", units.format_duration(d.sample_interval)),
         ("shot-noise density S_SN", f"{float(d.S_SN):.4g} W²/Hz"),
         ("quadratures", ", ".join(d.quadratures)),
+        ("imperfections (LO, ADC)", technical(d)),
+        *([] if not has_adc(d) else [("samples beyond the ADC's range", clipping(results))]),
+        ("switching of the probe", switching(e)),
+        ("accuracy of what moves", accuracy(results) or "nothing moves during a stage"),
         ("passband (S11)", band),
         ("cycle average (S11)", units.format_frequency(a.cycle_average)),
         ("stage of the matched filters", a.ringdown),

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from jaxsde.engine.resolution import TOLERANCE
+from jaxsde.engine.technical import MAX_BITS
 from jaxsde.lab import units
 from jaxsde.lab.spec import TrapEnd, TrapSpec
 
@@ -97,7 +98,7 @@ class TechnicalTable(_Table):
     phase_drift: PhaseDrift = 0.0
     dc_offset: Annotated[float | tuple[float, ...], PlainValidator(_dc_offset)] = 0.0
     adc_range: Power | None = None
-    adc_bits: int | None = None
+    adc_bits: int | None = Field(default=None, ge=1, lt=MAX_BITS + 1)
 
 
 class DetectorTable(_Table):
@@ -121,12 +122,12 @@ class StageTable(_Table):
     name: str = Field(min_length=1)
     duration: Duration
     nbar: Annotated[Ramp, PlainValidator(lambda value: _one_or_ramp(value, _photons))]
-    delta_pc: Annotated[
-        Ramp, PlainValidator(lambda value: _one_or_ramp(value, units.angular))
-    ] = 0.0
-    omega_m: Annotated[
-        TrapSpec, PlainValidator(lambda value: _one_or_ramp(value, _trap_end))
-    ] = "rest"
+    delta_pc: Annotated[Ramp, PlainValidator(lambda value: _one_or_ramp(value, units.angular))] = (
+        0.0
+    )
+    omega_m: Annotated[TrapSpec, PlainValidator(lambda value: _one_or_ramp(value, _trap_end))] = (
+        "rest"
+    )
     B_s: Rate | None = None
     n_bath: float | None = None
 

@@ -144,9 +144,7 @@ def build_sequence(
             n_bath=spec.n_bath,
         )
         stages.append(Stage(name=spec.name, n_samples=count, controls=controls))
-    return Sequence(
-        stages=tuple(stages), sample_interval=interval, switching=experiment.switching
-    )
+    return Sequence(stages=tuple(stages), sample_interval=interval, switching=experiment.switching)
 
 
 def ends_of(value: Leaf | tuple[Leaf, Leaf]) -> tuple[Leaf, Leaf]:

@@ -144,6 +144,7 @@ _GROWTH = {
     "expected": (("trace",), "1/s"),
     "fine_delta": (("fine",), "rad/s"),
     "fine_theory": (("fine",), "1/s"),
+    "clipped": (("trace",), "1"),
 }
 _FIT = {
     "gain": "1/s",
@@ -303,5 +304,6 @@ def _read_growth(data: xr.Dataset) -> Growth:
         shots=data.attrs["shots"],
         at=data.attrs["at"],
         fit=GainFit(**fit, **{name: data.attrs[name] for name in _FIT_SCALARS}),
-        **{name: data[name].values for name in _GROWTH},
+        **{name: data[name].values for name in _GROWTH if name in data or name != "clipped"},
+        **({} if "clipped" in data else {"clipped": np.zeros(data.sizes["trace"], int)}),
     )

@@ -9,7 +9,8 @@ import numpy as np
 
 from jaxsde.analysis.moments import derived
 from jaxsde.lab.experiment import Results
-from jaxsde.lab.spec import Experiment
+from jaxsde.lab.pulse import pulse_controls
+from jaxsde.lab.spec import Experiment, ends_of
 from jaxsde.physics.params import TWO_PI
 from jaxsde.physics.sequence import Sequence
 
@@ -35,7 +36,10 @@ class Row:
 
 
 def table_rows(results: Results) -> list[Row]:
-    """Return the rows of a run: occupations, correlation and phase (S16), gain (S12)."""
+    """Return the rows of a run: occupations, correlation and phase (S16), gain (S12).
+
+    A last row tells the share of samples that the digitiser clipped, if it clipped any.
+    """
     estimate = derived(results.moments.C, results.moments.C_cov)
     # To first order in the errors, which says nothing of a phase whose amplitude is not seen.
     for name in ("ab", "adag_b"):
@@ -79,7 +83,36 @@ def table_rows(results: Results) -> list[Row]:
         rows.append(row(f"arg_{pair}", label, "π", note, turn=math.pi, offset=offset))
     if results.growth is not None:
         rows += _gain_rows(results)
-    return rows
+    return rows + _clipping_rows(results)
+
+
+def clipped_samples(results: Results) -> tuple[int, int]:
+    """Return how many samples of all shots the digitiser clipped, and out of how many."""
+    made = [results.main] + ([] if results.reference is None else [results.reference])
+    clipped = sum(int(np.sum(np.asarray(e.shots.clipped))) for e in made)
+    total = sum(e.shots.record.shape[0] * e.shots.record.shape[1] for e in made)
+    growth = results.growth
+    if growth is not None and results.experiment.gain_scan is not None:
+        clipped += int(np.sum(growth.clipped))
+        total += growth.shots * growth.displacement.size
+    return clipped, total
+
+
+def _clipping_rows(results: Results) -> list[Row]:
+    clipped, total = clipped_samples(results)
+    if not clipped:
+        return []
+    row = Row(
+        name="clipped",
+        label="clipped samples",
+        value=100 * clipped / total,
+        error=None,
+        theory=None,
+        unit="%",
+        note=f"{clipped:,} of {total:,} samples were beyond the range of the ADC; estimates and "
+        "theory know nothing of that: raise adc_range if they disagree",
+    )
+    return [row]
 
 
 def _near(value: float, theory: float) -> tuple[float, float]:
@@ -103,8 +136,7 @@ def free_phase(experiment: Experiment, sequence: Sequence) -> float | None:
         return None
     angle = 0.0
     for stage in sequence.stages[first:last]:
-        omega_m = stage.controls.omega_m
-        ends = omega_m if isinstance(omega_m, tuple) else (omega_m,)
+        ends = ends_of(stage.controls.omega_m)
         mean = float(np.mean([float(p.omega_m if w is None else w) for w in ends]))
         spin = float(np.asarray(p.epsilon * p.omega_s))
         rate = mean + spin if spin < 0 else -(mean - spin)
@@ -128,9 +160,12 @@ def _gain_rows(results: Results) -> list[Row]:
     if held:
         note += f"; {' and '.join(held)} held at 0, so the error is a lower bound"
     note += "; error includes ±10 % of the fit window"
+    e = results.experiment
+    ramp = pulse_controls(e, results.main.sequence).is_ramp
+    mean = "; theory: steady-state gain, averaged over the ramp of the pulse" if ramp else ""
     common: dict[str, Any] = dict(value=value, error=error, unit="1/s")
     return [
-        Row(name="gain", label="G+", theory=float(growth.theory[i]), note=note, **common),
+        Row(name="gain", label="G+", theory=float(growth.theory[i]), note=note + mean, **common),
         Row(
             name="gain_fit",
             label="G+, fit against fit",

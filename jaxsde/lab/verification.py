@@ -95,9 +95,15 @@ def verify_experiment(
         tell("verify", 2 * number + 1, 2 * len(wanted))
         if ran is None:
             ran = shots.backend, shots.resolution
-            found[STATES] = compare_states(shots, params, sequence)
-        stage = experiment.analysis.ringdown
-        found[name] = compare_record(shots, params, sequence, detector, stage=stage)
+            found[STATES] = compare_states(shots, params, sequence, tolerance=experiment.tolerance)
+        found[name] = compare_record(
+            shots,
+            params,
+            sequence,
+            detector,
+            stage=experiment.analysis.ringdown,
+            tolerance=experiment.tolerance,
+        )
         tell("verify", 2 * number + 2, 2 * len(wanted))
     assert ran is not None
     return Verification(

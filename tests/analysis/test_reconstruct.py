@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import ensembles
+from ensembles import displacement_covariance
 from jaxsde import true_moments
 from jaxsde.analysis.moments import exchange_correlation, occupations, pair_correlation
 from jaxsde.analysis.reconstruct import beat, beat_map, maximally_correlated
-from ensembles import displacement_covariance
 from jaxsde.engine.resolution import choose_resolution
 
 # Without jitter C and the response are independent, and the map is exact.
@@ -66,5 +66,7 @@ def test_a_positive_mass_is_bounded_by_cauchy_and_schwarz():
 
 
 def test_a_ramp_has_no_free_beat():
-    with pytest.raises(ValueError, match=r"stage 'ramp_down': wanted constant controls for free evolution"):
+    with pytest.raises(
+        ValueError, match=r"stage 'ramp_down': wanted constant controls for free evolution"
+    ):
         beat_map(STILL, ensembles.SEQUENCE, "ramp_down")

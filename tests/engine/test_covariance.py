@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 
 import oracles
-from ensembles import displacement_covariance
 from jaxsde.engine import covariance as engine
-from jaxsde.engine import response
-from jaxsde.engine.detect import Detector, noise_variance, quadrature_gains
 from jaxsde.engine.resolution import choose_resolution
-from jaxsde.physics.model import diffusion, drift, initial_covariance, measured
+from jaxsde.physics.model import diffusion, drift, initial_covariance
 from jaxsde.physics.params import TWO_PI, Params
 from jaxsde.physics.sequence import Controls, Sequence, Stage
 
@@ -136,102 +133,6 @@ def test_gauss_hermite_integrates_polynomials():
     assert (w * z[0] ** 8).sum() == pytest.approx(105.0)
     assert (w * z[1] ** 6).sum() == pytest.approx(15.0)
     assert (w * z[0] * z[1]).sum() == pytest.approx(0.0, abs=1e-14)
-
-
-# --- records and filters --------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def dense():
-    """Return sequence, detector, samples' maps (a, c, noise_x, noise_y) and those of D itself."""
-    sequence, detector = short_sequence(), Detector()
-    row, maps, ideal = np.array(measured(STILL)), [], []
-    for stage in sequence.stages:
-        n, whole = stage.n_samples, linear_drift(STILL, stage.controls)
-        gains = np.asarray(quadrature_gains(STILL, stage.controls, detector))
-        d = np.array(diffusion(STILL, stage.controls))
-        for k in range(n):
-            a, q = oracles.interval_map(DT, lambda f, k=k, n=n, w=whole: w((k + f) / n), d, row)
-            maps.append(oracles.receiver_map(a, q, gains, noise_variance(detector), DT))
-            ideal.append(oracles.receiver_map(a, q, [1.0], 0.0, DT))
-    return sequence, detector, maps, ideal
-
-
-def random_weights(detector, sequence, first):
-    rng = np.random.default_rng(0)
-    weights = rng.normal(size=(3, sequence.n_samples, 2)) / np.sqrt(noise_variance(detector))
-    weights[:, :first] = 0.0
-    return weights
-
-
-def test_filter_covariance_is_that_of_the_dense_record(dense):
-    sequence, detector, maps, _ = dense
-    record = oracles.sequence_record_covariance(maps, np.asarray(initial_covariance(STILL)))
-    weights = random_weights(detector, sequence, 0)
-    expected = oracles.filter_moments(weights.reshape(3, -1), record)
-    for first_stage, first in ((0, 0), (2, 5)):
-        weights = random_weights(detector, sequence, first)
-        expected = oracles.filter_moments(weights.reshape(3, -1), record)
-        got = response.filter_covariance(
-            STILL, sequence, detector, jnp.asarray(weights), first_stage, jnp.zeros((2, 1)),
-            choose_resolution(STILL, sequence),
-        )  # fmt: skip
-        np.testing.assert_allclose(got[0], expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
-
-
-def test_filter_response_is_state_and_later_noise(dense):
-    """From stage 2 on: q = H x + noise, with H from the dense maps by hand."""
-    sequence, detector, maps, _ = dense
-    weights = random_weights(detector, sequence, 5)
-    h, noise = response.filter_response(
-        STILL, sequence, detector, jnp.asarray(weights), 2, jnp.zeros((2, 1)),
-        choose_resolution(STILL, sequence),
-    )  # fmt: skip
-    reach, expected = np.eye(6), np.zeros((3, 6))
-    for (a, c, _, _), weight in zip(maps[5:], np.moveaxis(weights, 1, 0)[5:], strict=True):
-        expected += weight @ c @ reach
-        reach = a @ reach
-    np.testing.assert_allclose(h[0], expected, rtol=1e-7, atol=1e-8 * np.abs(expected).max())
-    tiny = oracles.sequence_record_covariance(maps[5:], 1e-30 * np.eye(6))
-    only_noise = oracles.filter_moments(weights[:, 5:].reshape(3, -1), tiny)
-    np.testing.assert_allclose(
-        noise[0], only_noise, rtol=1e-7, atol=1e-9 * np.abs(only_noise).max()
-    )
-
-
-def test_displacement_covariance_is_that_of_the_dense_record(dense):
-    sequence, _, _, ideal = dense
-    p0 = np.asarray(initial_covariance(STILL))
-    expected = oracles.sequence_record_covariance(ideal, p0)
-    got, squares = displacement_covariance(
-        STILL, sequence, choose_resolution(STILL, sequence)
-    )
-    np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
-    row, ends = np.array(measured(STILL)), moments_of(STILL, sequence)
-    last = np.cumsum([s.n_samples for s in sequence.stages]) - 1
-    np.testing.assert_allclose(squares[last], [row @ p @ row for p in ends], rtol=1e-7)
-
-
-def test_displacement_covariance_averages_over_jitter():
-    sequence = Sequence(stages=short_sequence().stages[-1:], sample_interval=DT)
-    # In the dark the phase of each free oscillator alone shows the average.
-    params = dataclasses.replace(JITTERY, gamma_m=0.0, B_s=0.0)
-    dark = dataclasses.replace(sequence.stages[0], controls=Controls(nbar=0.0))
-    sequence = dataclasses.replace(sequence, stages=(dark,))
-    got, _ = displacement_covariance(params, sequence, choose_resolution(params, sequence))
-    lag = (np.arange(6) * DT)[:, None] - np.arange(6) * DT
-    expected = 0.0
-    for g, omega, sigma in (
-        (params.g_m, params.omega_m, params.sigma_m),
-        (params.g_s, params.omega_s, params.sigma_s),
-    ):
-
-        def of(offset, g=g, omega=omega):
-            box = np.sinc((omega + offset) * DT / TWO_PI) ** 2
-            return 3.0 * g**2 * box * np.cos((omega + offset) * lag)
-
-        expected = expected + oracles.normal_average(of, sigma)
-    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("differentiate", [jax.jacfwd, jax.jacrev])

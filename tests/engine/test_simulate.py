@@ -13,8 +13,8 @@ from jaxsde.analysis.matched import apply_filters, matched_filter
 from jaxsde.engine.detect import noise_variance, quadrature_gains
 from jaxsde.engine.noise import seed_words
 from jaxsde.engine.plan import segments, transitions
-from jaxsde.engine.resolution import METHODS, choose_resolution
 from jaxsde.engine.propagate import repeat
+from jaxsde.engine.resolution import METHODS, choose_resolution
 from jaxsde.engine.simulate import advance
 from jaxsde.physics.model import initial_covariance
 from jaxsde.physics.params import TWO_PI, Params
@@ -369,3 +369,13 @@ def test_initial_states_have_the_covariance_that_params_give():
     np.testing.assert_allclose(np.diag(start), [7, 7, 15, 15, 0.5, 0.5])
     z = z_of_products(got.states[:, 0], np.asarray(jaxsde.covariance(params, sequence))[0])
     assert np.abs(z).max() < 4
+
+
+def test_aliasing_is_said():
+    sequence = Sequence(
+        stages=(Stage(name="slow", n_samples=3, controls=MEASUREMENT),), sample_interval=4.5e-6
+    )
+    detector = jaxsde.Detector(sample_interval=4.5e-6)
+    with pytest.warns(UserWarning, match=r"^params\.omega_s: .*would show it at 102\.2"):
+        got = jaxsde.simulate(KEY, QUIET, sequence, detector, 2)
+    assert np.isfinite(got.record).all()

@@ -94,7 +94,8 @@ def test_step_has_the_joint_covariance_of_state_and_record():
     z = transition(params, PULSE)
     gains, noise = np.array([0.3, -1.7]), 2e3
     step = engine.make_step(
-        z.A[:, :6], z.Q, jnp.asarray(gains)[:, None], jnp.asarray(noise), DT, jnp.dtype(float))
+        z.A[:, :6], z.Q, jnp.asarray(gains)[:, None], jnp.asarray(noise), DT, jnp.dtype(float)
+    )
     # The record by its definition: gains times the mean of D over the sample, and white noise.
     a, q = oracles.interval_map(
         DT, lambda _: np.array(drift(params, PULSE)), np.array(diffusion(params, PULSE)),

@@ -183,7 +183,7 @@ def test_dc_offset_is_added_to_all_quadratures_or_to_each_its_own():
     out, clipped = digitise(record, Technical(dc_offset=0.25))
     equal(out, np.asarray(record) + 0.25)
     assert clipped.shape == record.shape and not clipped.any()
-    out, _ = digitise(record, Technical(dc_offset=np.array([0.25, -1.0])))
+    out = digitise(record, Technical(dc_offset=np.array([0.25, -1.0])))[0]
     equal(out, np.asarray(record) + np.array([[0.25], [-1.0]]))
 
 
@@ -224,7 +224,8 @@ def test_levels_are_as_many_as_codes_and_one_lsb_apart(bits, dtype):
 @PRECISIONS
 def test_thirty_two_bits_stay_in_range(dtype):
     lsb = 2.0**-31
-    out, clipped = digitised([-2.0, -1.0, 0.3, 1.0, 2.0], dtype, adc_range=1.0, adc_bits=32)
+    with jax.enable_x64(dtype == F64):  # 2^31 is no int32
+        out, clipped = digitised([-2.0, -1.0, 0.3, 1.0, 2.0], dtype, adc_range=1.0, adc_bits=32)
     top = 1 - lsb if dtype == F64 else 1 - 2.0**-24  # the float32 below 1
     close(out, [-1, -1, dtype.type(0.3), top, top], rtol=0, atol=lsb / 2)
     assert out[-1] == top
@@ -242,8 +243,7 @@ def test_quantisation_error_is_uniform_over_an_lsb(dtype):
     assert np.count_nonzero(clipped) == np.count_nonzero(~inside) > 2000
     error = (out.astype(float) - x)[~clipped] / lsb
     assert np.abs(error).max() <= 0.5 * (1 + 1e-3)
-    # Uniform: variance 1/12, of its square 1/180.
-    m = error.size
+    m = error.size  # uniform: variance 1/12, of its square 1/180
     assert abs(error.mean()) < 4 / math.sqrt(12 * m)
     assert abs((error**2).mean() - 1 / 12) < 4 / math.sqrt(180 * m)
     assert abs(np.mean(error * x[~clipped])) < 4 / math.sqrt(12 * m)
@@ -302,7 +302,6 @@ def test_the_layers_follow_each_other_and_shots_stay_apart(quadratures, dtype):
         (dict(adc_range=1.0, adc_bits=33), r"adc_bits: wanted an integer from 1 to 32, got 33"),
         (dict(adc_range=1.0, adc_bits=True), r"adc_bits: wanted an integer .* got True"),
         (dict(adc_bits=12), r"adc_range: wanted the full scale of an ADC of 12 bits, got None; "),
-        # 1.3 MHz against samples at 2 MHz; and exactly the edge.
         (
             dict(lo_offset=2 * np.pi * 1.3e6),
             r"lo_offset: wanted \|lo_offset\| sample_interval/\(2 pi\) below 1/2, got an offset of "
@@ -337,7 +336,6 @@ def test_a_phase_that_moves_within_a_sample_is_warned_of(fields):
 
 
 def test_check_technical_lets_good_values_and_tracers_pass():
-    check_technical(Technical(), BOTH, DT)
     lo = dict(lo_offset=-1e5, lo_phase=np.float32(4.0), phase_drift=1)
     adc = dict(dc_offset=np.array([0.1, 0.2]), adc_range=jnp.asarray(1e-6), adc_bits=32)
     everything = Technical(**lo, **adc)

@@ -10,7 +10,7 @@ from jaxsde.engine.detect import Detector
 from jaxsde.lab.config import Experiment, load_experiment
 from jaxsde.lab.spec import ExperimentError, build_sequence
 from jaxsde.physics.params import Params
-from jaxsde.physics.sequence import Sequence
+from jaxsde.physics.sequence import Sequence, Switching
 
 TWO_PI = 2 * math.pi
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -77,6 +77,26 @@ def test_reference_without_coupling_stays_at_rest(kohler):
     before, pulse, after = (reference.stages[i].controls for i in (1, 2, 3))
     assert (pulse.nbar, pulse.delta_pc) == (before.nbar, before.delta_pc) == (1.0, 0.0)
     assert after.nbar == 4.0
+
+
+def test_reference_keeps_the_probe_with_which_the_stage_before_it_ends(kohler):
+    minus = TWO_PI * -2e6
+    ramps = dataclasses.replace(kohler.stages[1], nbar=(1.0, 4.0), delta_pc=(0.0, minus))
+    pulse = dataclasses.replace(kohler.stages[2], nbar=(4.0, 10.0))
+    moving = dataclasses.replace(
+        kohler, stages=(kohler.stages[0], ramps, pulse, *kohler.stages[3:])
+    )
+    before, calm = (build_sequence(moving, coupled=False).stages[i].controls for i in (1, 2))
+    assert (before.nbar, before.delta_pc) == ((1.0, 4.0), (0.0, minus))
+    assert (calm.nbar, calm.delta_pc) == (4.0, minus) and not calm.is_ramp
+    assert build_sequence(moving).stages[2].controls.nbar == (4.0, 10.0)
+
+
+def test_switching_is_the_sequence_s(kohler):
+    assert build_sequence(kohler).switching is None
+    slow = dataclasses.replace(kohler, switching=Switching(rise_time=1e-6))
+    for coupled in (True, False):
+        assert build_sequence(slow, coupled=coupled).switching == Switching(rise_time=1e-6)
 
 
 def test_reference_needs_a_stage_before_the_pulse(kohler):

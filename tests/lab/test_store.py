@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -54,11 +55,38 @@ def test_shots_come_back_bit_for_bit(results, folder):
     experiment, sequence, shots = load_shots(folder)
     made = results.main.shots
     assert experiment == results.experiment
-    for name in ("record", "omega_m", "omega_s", "states", "status", "time", "stage"):
+    for name in ("clipped", "record", "omega_m", "omega_s", "states", "status", "time", "stage"):
         np.testing.assert_array_equal(getattr(shots, name), getattr(made, name))
     assert (shots.backend, shots.method) == (made.backend, made.method)
     assert shots.resolution == made.resolution
     assert sequence.n_samples == made.record.shape[1]
+
+
+def test_clipped_samples_come_back_and_older_results_have_none(results, tmp_path):
+    made = tiny.with_everything(results)
+    with new_folder(tmp_path / "new", False) as place:
+        write_results(place, made, table_rows(made))
+        write_manifest(place, {})
+    back = load_results(tmp_path / "new")
+    assert back.experiment == made.experiment
+    np.testing.assert_array_equal(back.main.shots.clipped, made.main.shots.clipped)
+    assert back.reference is not None and int(back.reference.shots.clipped.sum()) == 2
+    assert back.growth is not None and list(back.growth.clipped) == [1, 1, 1]
+    assert back.main.shots.resolution.ramp_error == 3.2e-8
+    # Version 0.1.0 knew neither of clipping nor of errors of ramps.
+    for group in ("", "reference", "growth"):
+        shutil.rmtree(tmp_path / "new" / "records.zarr" / group / "clipped")
+    attributes = tmp_path / "new" / "records.zarr" / "zarr.json"
+    text = json.loads(attributes.read_text())
+    for name in ("switch_substeps", "settling", "tolerance", "ramp_error"):
+        del text["attributes"]["resolution"][name]
+    attributes.write_text(json.dumps(text))
+    (tmp_path / "new" / "manifest.json").unlink()
+    write_manifest(tmp_path / "new", {})
+    old = load_results(tmp_path / "new")
+    assert int(old.main.shots.clipped.sum()) == 0 and old.main.shots.clipped.shape == (12,)
+    assert old.growth is not None and list(old.growth.clipped) == [0, 0, 0]
+    assert old.main.shots.resolution.ramp_substeps == 7
 
 
 def test_every_stored_variable_has_units(folder, results):

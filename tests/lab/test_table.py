@@ -6,8 +6,17 @@ import pathlib
 
 import pytest
 
+import tiny
 from jaxsde.lab.config import build_sequence, load_experiment
-from jaxsde.lab.table import Row, _near, format_error, format_number, free_phase
+from jaxsde.lab.table import (
+    Row,
+    _near,
+    clipped_samples,
+    format_error,
+    format_number,
+    free_phase,
+    table_rows,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -48,6 +57,32 @@ def test_phases_are_compared_on_the_same_turn():
     value, theory = _near(3.1, -3.1 + 4 * math.pi)
     assert theory == pytest.approx(-3.1)
     assert value == pytest.approx(3.1 - 2 * math.pi)
+
+
+def test_what_the_digitiser_clipped_is_the_last_row():
+    results = tiny.tiny_results()
+    assert "clipped" not in [row.name for row in table_rows(results)]
+    made = tiny.with_everything(results)
+    row = table_rows(made)[-1]
+    # 12 shots of 160 samples in each of two ensembles, and 3 traces of 10 shots.
+    samples = 2 * 12 * 160 + 3 * 10 * made.growth.displacement.shape[1]
+    assert clipped_samples(made) == (12, samples)
+    assert (row.name, row.unit, row.error, row.theory) == ("clipped", "%", None, None)
+    assert row.value == pytest.approx(100 * 12 / samples)
+    assert row.note.startswith(f"12 of {samples:,} samples were beyond the range of the ADC")
+
+
+def test_a_scan_that_is_not_there_clips_nothing_twice():
+    made = tiny.with_everything(tiny.tiny_results())
+    alone = dataclasses.replace(made.experiment, gain_scan=None)
+    assert clipped_samples(dataclasses.replace(made, experiment=alone)) == (9, 2 * 12 * 160)
+
+
+def test_theory_of_a_ramped_pulse_says_that_it_is_a_mean():
+    results = tiny.tiny_results()
+    for made, said in ((results, False), (tiny.with_everything(results), True)):
+        (row,) = [row for row in table_rows(made) if row.name == "gain"]
+        assert ("averaged over the ramp" in row.note) == said
 
 
 @pytest.mark.parametrize("epsilon", [-1.0, 1.0])

@@ -34,6 +34,11 @@ TWO_PI = 2 * math.pi
         (units.length, "780 nm", 780e-9),
         (units.power_density, "2.5e-22 W^2/Hz", 2.5e-22),
         (units.power_density, "250 pW^2/Hz", 2.5e-22),
+        (units.angle, "90 deg", math.pi / 2),
+        (units.angle, "-180°", -math.pi),
+        (units.angle, "1500 mrad", 1.5),
+        (units.phase_drift, "10 rad^2/s", 10.0),
+        (units.phase_drift, "2 mrad^2/us", 2.0),
     ],
 )
 def test_reads_to_the_last_bit(read, text, value):
@@ -60,6 +65,11 @@ def test_reads_to_the_last_bit(read, text, value):
         (units.duration, True, "such as '60 us', got true"),
         (units.duration, "60", "got '60': its unit is missing"),
         (units.duration, "60 kHz", "the unit 'kHz' does not fit"),
+        (units.angle, "90", "got '90': its unit is missing"),
+        (units.angle, "0.5 pi rad", "'90 deg' or '1.5 rad', got '0.5 pi rad': 'pi rad' is no unit"),
+        (units.angle, "2pi * 0.25 rad", "leave the 2pi out"),
+        (units.angle, "90 kHz", "the unit 'kHz' does not fit"),
+        (units.phase_drift, "10 rad/s", "the unit 'rad/s' does not fit"),
         (units.duration, "60 parsec", "'parsec' is no unit known here"),
         (units.duration, "60 us s(", "'us s(' is no unit known here"),
         (units.duration, "sixty us", "write a number, then its unit"),
@@ -95,6 +105,9 @@ def test_vanishing_exponents_are_zero():
         (units.format_duration, (units.duration,)),
         (units.format_frequency, (units.frequency,)),
         (units.format_power_density, (units.power_density,)),
+        (units.format_power, (units.power,)),
+        (units.format_angle, (units.angle,)),
+        (units.format_phase_drift, (units.phase_drift,)),
     ],
 )
 def test_formats_read_back_exactly(form, reads):
@@ -116,6 +129,9 @@ def test_formats_read_back_exactly(form, reads):
         (units.format_duration(60e-6), "60 us"),
         (units.format_frequency(85e3), "85 kHz"),
         (units.format_power_density(2.5e-22), "2.5e-22 W^2/Hz"),
+        (units.format_power(4e-7), "400 nW"),
+        (units.format_angle(math.pi / 3), "60 deg"),
+        (units.format_phase_drift(10.0), "10 rad^2/s"),
     ],
 )
 def test_formats_are_short(text, wanted):
