@@ -13,6 +13,7 @@ import numpy as np
 from jaxsde.analysis.displacement import MeanSquaredDisplacement
 from jaxsde.analysis.matched import FilterBank
 from jaxsde.analysis.moments import Moments
+from jaxsde.engine.detect import noise_variance
 from jaxsde.engine.resolution import choose_resolution
 from jaxsde.engine.simulate import Shots
 from jaxsde.engine.technical import Technical
@@ -62,7 +63,7 @@ def ensemble(e: Experiment, sequence: Sequence, shots: int, gain: float, seed: i
     after = np.maximum(sequence.time - 90e-6, 0.0)
     expected = D_0 * np.exp(gain * t) * (1 + 0.5 * np.sin(TWO_PI * 25e3 * after))
     each = expected * rng.exponential(1.0, (shots, 1)) + 0.5 * D_0 * rng.normal(size=(shots, n))
-    noise = np.sqrt(float(np.asarray(e.detector.S_SN)) / (2 * sequence.sample_interval))
+    noise = np.sqrt(float(np.asarray(noise_variance(e.detector))))
     return Ensemble(
         sequence=sequence,
         shots=Shots(

@@ -67,6 +67,7 @@ def spectral_density(
 
     S_kl(f) = int <y_k(t + tau) y_l(t)> exp(-2 pi i f tau) dtau, W^2/Hz, f in Hz; with
     R = (i omega - M)^-1 the signals have  C R D R^+ C^T + C R X + (C R X)^+ + W  (S6-S8).
+    For the nominal frequencies: shot-to-shot jitter is left out.
     Raises ValueError where no stationary state exists.
     """
     check_stationary(params, controls, detector)
@@ -93,6 +94,7 @@ def sampled_density(
 
     As `spectral_density`, from the Step that the shots are made with: with
     R = (exp(2 pi i f dt) - A)^-1 it is  dt [C R Q R^+ C^T + C R X + (C R X)^+ + W].
+    For the nominal frequencies: shot-to-shot jitter is left out.
     Raises ValueError where no stationary state exists.
     """
     check_stationary(params, controls, detector)

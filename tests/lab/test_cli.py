@@ -108,6 +108,47 @@ def test_run_writes_the_whole_folder(folder):
     assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == []
 
 
+LIGHT = (
+    ("efficiency = 0.09", 'efficiency = 0.9\nquadratures = ["homodyne"]\nmodel = "input_output"'),
+    ("[sequence]", '[detector.technical]\nadc_range = "60 nW"\nadc_bits = 10\n[sequence]'),
+    ("[sequence]", '[sequence]\nswitching = "cavity"\nrise_time = "1 us"'),
+    ("nbar = 10.0", "nbar = [8.0, 10.0]"),
+    ("seed = 3", "seed = 3\ntolerance = 1e-6"),
+)
+
+
+def test_a_run_of_every_new_key_tells_what_it_clipped(folder, monkeypatch, capsys):
+    """Homodyne shot noise is 16 nW in a sample of 1 us: the strong signal leaves +-60 nW."""
+    text = SMALL
+    for old, new in LIGHT:
+        assert old in text
+        text = text.replace(old, new, 1)
+    (folder / "light.toml").write_text(text)
+    out = folder / "light"
+    assert call(monkeypatch, "run", folder / "light.toml", "--out", out, "--shots", "40") == 0
+    shown = capsys.readouterr().out
+    record = json.loads((out / "estimates.json").read_text())["quantities"]
+    data = xr.open_zarr(out / "records.zarr", consolidated=False, chunks=None)
+    calm = xr.open_zarr(out / "records.zarr", group="reference", consolidated=False, chunks=None)
+    clipped = int(data["clipped"].sum()) + int(calm["clipped"].sum())
+    assert 0 < clipped < 2 * 40 * 225
+    assert record["clipped"]["value"] == pytest.approx(100 * clipped / (2 * 40 * 225))
+    assert "clipped samples" in shown and f"{clipped:,} of 18,000 samples" in shown
+    report = (out / "report.html").read_text()
+    assert f"{clipped:,} of 18,000 samples clipped" in report
+    assert "homodyne receiver at 90°" in report and "risen in 1 µs" in report
+    assert data["record"].shape == (40, 225, 1)
+    # Codes of a converter of 10 bits, the highest one LSB below full scale.
+    codes = np.rint(data["record"] / (60e-9 / 512))
+    np.testing.assert_allclose(data["record"], codes * 60e-9 / 512, atol=1e-20)
+    assert (codes.min(), codes.max()) == (-512, 511)
+    resolution = data.attrs["resolution"]
+    assert resolution["tolerance"] == 1e-6 and 0 < resolution["ramp_error"] <= 1e-6
+    pictures = folder / "pictures"
+    assert call(monkeypatch, "figures", "beat", "--from", out, "--out", pictures) == 0
+    assert (pictures / "beat.png").read_bytes() == (out / "figures/beat.png").read_bytes()
+
+
 def test_records_are_read_by_xarray_with_units(folder):
     data = xr.open_zarr(folder / "result" / "records.zarr", consolidated=False, chunks=None)
     assert data["record"].dims == ("shot", "time", "quadrature")
@@ -197,6 +238,9 @@ def test_a_damaged_result_is_named(folder, monkeypatch, capsys, tmp_path, damage
         (("n_bath = 1.0", "n_bath = nan"), (), ["params.n_bath", "finite"]),
         (('"50 us"', '"50.5 us"'), (), ["pulse", "whole number of samples", "50 us or 51 us"]),
         (("fit_window =", 'filter_length = "1 ms"\nfit_window ='), (), ["filter", "150 us"]),
+        (("[sequence]", '[sequence]\nrise_time = "1 us"'), (), ["sequence.rise_time", "cavity"]),
+        (('_m = "coupled"', '_m = "2pi * 620 kHz"'), (), ["'preparation': omega_m", "380 kHz"]),
+        (("seed = 3", "seed = 3\ntolerance = 2.0"), (), ["simulation.tolerance", "below 1"]),
         (("", ""), ("--shots", "0"), ["--shots", "at least 1"]),
         (("", ""), ("--shots", "1"), ["simulation.shots", "at least 2"]),
         (("", ""), ("--seed", "-1"), ["--seed", "from 0"]),

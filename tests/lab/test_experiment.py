@@ -13,12 +13,10 @@ from jaxsde.lab.config import ExperimentError, build_sequence, load_experiment
 from jaxsde.lab.experiment import (
     check_memory,
     has_reference,
-    pulse_gain,
     reconstruct,
     ringdown_filters,
     scan_sequences,
 )
-from jaxsde.physics.params import TWO_PI
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 PAPER = load_experiment(EXAMPLES / "kohler2018.toml")
@@ -37,15 +35,6 @@ def test_scan_sequences_differ_in_delta_alone():
         # 40 us after the pulse: the ramp whole, the rest of it ringdown.
         assert [s.n_samples for s in sequence.stages[3:]] == [20, 60]
     assert scan_sequences(CALM) == []
-
-
-def test_pulse_gain_is_the_steady_state_of_the_scan():
-    gain = pulse_gain(PAPER, TWO_PI * np.array([5.55e3, -15e3]))
-    assert gain[0] == pytest.approx(4.122e4, rel=1e-3)
-    assert gain[1] < 3e3
-    # NaN stands for the trap frequency of the file's own pulse, 5.5 kHz above the spin.
-    own = pulse_gain(PAPER, np.array([np.nan]))
-    assert own[0] == pytest.approx(pulse_gain(PAPER, np.array([TWO_PI * 5.5e3]))[0])
 
 
 def test_a_reference_needs_a_pulse_that_something_precedes():

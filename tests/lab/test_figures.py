@@ -14,7 +14,8 @@ from jaxsde.lab.captions import CAPTIONS, caption
 from jaxsde.lab.figures import FIGURES, available, draw_figures, save_figure
 from jaxsde.lab.moments_figure import correlation, z_scores
 from jaxsde.physics.params import TWO_PI
-from tiny import DELTAS, positive_mass, tiny_results, without_pulse
+from jaxsde.physics.sequence import Switching
+from tiny import DELTAS, ensemble, positive_mass, tiny_results, with_everything, without_pulse
 
 KHZ = TWO_PI * 1e3
 D2 = 1e3 * KHZ**2
@@ -112,6 +113,45 @@ def test_stages_are_named(drawn):
         )
 
 
+@pytest.mark.parametrize("kind", [("I", "Q"), ("Q",), ("homodyne",)])
+def test_shot_noise_is_zero_decibels_of_every_receiver(results, kind):
+    """Shot noise alone; 200 shots of ten independent points: to 0.1 dB, a point to 0.3 dB."""
+    model = "input_output" if kind == ("homodyne",) else "adiabatic"
+    detector = Detector(quadratures=kind, model=model, sample_interval=1e-6)
+    e = dataclasses.replace(results.experiment, detector=detector)
+    main = ensemble(e, results.main.sequence, 200, 0.0, 0)
+    made = dataclasses.replace(results, experiment=e, main=main)
+    image = FIGURES["spectrogram"](made).axes[0].collections[0]
+    assert abs(float(np.mean(image.get_array()))) < 0.25
+    assert image.norm.vmin < (-0.3 if model == "input_output" else 0.01)
+
+
+def test_transients_are_where_the_probe_steps_while_the_drive_rises(results):
+    sequence = results.reference.sequence
+    before, after = (sequence.span(name).stop for name in ("ramp_up", "pulse"))
+
+    def light(nbar, rise=None):
+        """Return is_transient of a pulse between 1 and 4 photons."""
+        stages = list(sequence.stages)
+        controls = dataclasses.replace(stages[2].controls, nbar=nbar)
+        stages[2] = dataclasses.replace(stages[2], controls=controls)
+        changed = dataclasses.replace(sequence, stages=tuple(stages))
+        e = dataclasses.replace(results.experiment, switching=rise and Switching(rise_time=rise))
+        reference = dataclasses.replace(results.reference, sequence=changed)
+        return figures.is_transient(dataclasses.replace(results, experiment=e), reference)
+
+    for nbar, steps in ((1.0, [0, 1]), ((1.0, 4.0), [0, 0]), ((2.0, 4.0), [1, 0])):
+        assert [light(nbar)[before], light(nbar)[after]] == steps
+    for rise, last in ((None, 14), (8e-6, 22)):
+        assert list(light(1.0, rise)[after + last : after + last + 2]) == [True, False]
+
+
+def test_draws_what_ramps_and_what_one_quadrature_shows(results, tmp_path):
+    full = with_everything(results)
+    names = ["spectrogram", "displacement", "growth", "moments", "beat"]
+    assert len(draw_figures(full, tmp_path, names, ("png",))) == len(names)
+
+
 def test_spectrogram_has_both_frequencies(results, drawn):
     axes = drawn["spectrogram"].axes[0]
     _, spin = line(axes, r"spin $\omega_s/2\pi$")
@@ -130,13 +170,13 @@ def test_spectrogram_of_the_ideal_record_is_relative_to_its_maximum(results):
 
 def test_displacement_draws_the_exact_expectation_of_both_ensembles(results, drawn):
     axes = drawn["displacement"].axes[0]
-    for ensemble, label in (
+    for made, label in (
         (results.main, "exact, with coupling pulse"),
         (results.reference, "exact, without coupling"),
     ):
         t, y = line(axes, label)
-        np.testing.assert_allclose(t, ensemble.sequence.time * 1e6 - 40.0, atol=1e-9)
-        np.testing.assert_allclose(y, ensemble.expected / D2)
+        np.testing.assert_allclose(t, made.sequence.time * 1e6 - 40.0, atol=1e-9)
+        np.testing.assert_allclose(y, made.expected / D2)
     t, y = line(axes, "with coupling pulse")
     index = np.rint(t + 40.0 - 0.5).astype(int)
     np.testing.assert_allclose(y, np.asarray(results.main.displacement.mean)[index] / D2)

@@ -10,7 +10,7 @@ from jaxsde.lab.config import dump_experiment, parse_experiment
 from jaxsde.lab.figures import draw_figures
 from jaxsde.lab.report import write_report
 from jaxsde.lab.table import Row, table_rows
-from tiny import positive_mass, tiny_results, without_pulse
+from tiny import positive_mass, tiny_results, with_everything, without_pulse
 
 MANIFEST = {
     "schema": 1,
@@ -164,6 +164,23 @@ def test_holds_parameters_sequence_and_settings_with_units(written):
     assert has("pulse", "40 us", "10", "2π × −2 MHz", "2π × 125.5 kHz")
     assert has("passband", "85 kHz to 150 kHz") and has("sample interval", "1 us")
     assert has("gain scan", "3 values from 2π × 0 Hz to 2π × 11 kHz")
+
+
+def test_holds_receiver_imperfections_and_ramps(results, tmp_path):
+    lines = report(with_everything(results), [], tmp_path).lines
+
+    def has(*parts):
+        return any(all(part in line for part in parts) for line in lines)
+
+    assert has("pulse", "4 → 10", "2π × −1 MHz → 2π × −2 MHz", "2π × 125.5 kHz")
+    assert has("receiver", "homodyne receiver at 60°", "input-output model")
+    assert has("imperfections", "LO offset/2π 3 kHz", "ADC of ±100 nW, 12 bits")
+    assert has("beyond the ADC's range", "12 of 7,200 samples clipped (0.17 %)")
+    assert has("switching of the probe", "risen in 0.2 µs")
+    assert has("accuracy of what moves", "ramps in 7", "3.2e−08", "tolerance 1e−07")
+    lines = report(results, [], tmp_path).lines
+    assert has("receiver", "heterodyne receiver of I and Q, adiabatic") and has("(LO, ADC)", "none")
+    assert has("switching of the probe", "at its new value") and not has("ADC's range")
 
 
 def test_tells_versions_seed_and_how_to_reproduce(written, results):

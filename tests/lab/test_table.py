@@ -64,8 +64,9 @@ def test_what_the_digitiser_clipped_is_the_last_row():
     assert "clipped" not in [row.name for row in table_rows(results)]
     made = tiny.with_everything(results)
     row = table_rows(made)[-1]
-    # 12 shots of 160 samples in each of two ensembles, and 3 traces of 10 shots.
-    samples = 2 * 12 * 160 + 3 * 10 * made.growth.displacement.shape[1]
+    # 12 shots in each of two ensembles of 150 samples, and 3 traces of 10 shots.
+    assert made.main.sequence.n_samples == 150 and made.growth is not None
+    samples = 2 * 12 * 150 + 3 * 10 * made.growth.displacement.shape[1]
     assert clipped_samples(made) == (12, samples)
     assert (row.name, row.unit, row.error, row.theory) == ("clipped", "%", None, None)
     assert row.value == pytest.approx(100 * 12 / samples)
@@ -75,7 +76,7 @@ def test_what_the_digitiser_clipped_is_the_last_row():
 def test_a_scan_that_is_not_there_clips_nothing_twice():
     made = tiny.with_everything(tiny.tiny_results())
     alone = dataclasses.replace(made.experiment, gain_scan=None)
-    assert clipped_samples(dataclasses.replace(made, experiment=alone)) == (9, 2 * 12 * 160)
+    assert clipped_samples(dataclasses.replace(made, experiment=alone)) == (9, 2 * 12 * 150)
 
 
 def test_theory_of_a_ramped_pulse_says_that_it_is_a_mean():
