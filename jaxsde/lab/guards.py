@@ -9,6 +9,7 @@ import numpy as np
 from jaxsde.engine.resolution import Resolution, choose_resolution
 from jaxsde.engine.simulate import Shots
 from jaxsde.lab.spec import Experiment, ExperimentError, build_sequence, in_file
+from jaxsde.physics.model import SIGNALS
 from jaxsde.physics.sequence import Sequence
 from jaxsde.physics.theory import instability_gain
 
@@ -26,7 +27,7 @@ def total_shots(experiment: Experiment) -> int:
 
 
 def check_memory(experiment: Experiment) -> None:
-    """Raise ExperimentError if the records of all shots would not fit in this machine's memory."""
+    """Raise ExperimentError if all records and their theory would not fit in this memory."""
     samples = build_sequence(experiment).n_samples
     detector = experiment.detector
     # A homodyne receiver whose angle wanders is made from both quadratures.
@@ -34,7 +35,10 @@ def check_memory(experiment: Experiment) -> None:
     quadratures = 2 if turned else len(detector.quadratures)
     # Records, their float64 copies in the filters, and <D^2> of every shot.
     each = samples * (6 * quadratures + 4) * 8
-    needed = total_shots(experiment) * each
+    records = total_shots(experiment) * each
+    # The covariance of every two samples, filters, and their products (measured: 7 and 12 copies).
+    theory = 8 * samples**2 * (5 + 2 * len(SIGNALS[detector.model]) ** 2)
+    needed = records + theory
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -44,7 +48,8 @@ def check_memory(experiment: Experiment) -> None:
             f"simulation.shots: wanted what fits in 80 % of this machine's "
             f"{memory / 2**30:.1f} GiB, got {experiment.shots} shots of {samples} samples, which "
             f"need {needed / 2**30:.1f} GiB; take at most "
-            f"{max(int(experiment.shots * 0.8 * memory / needed), 1)} shots, or shorter stages"
+            f"{max(int(experiment.shots * (0.8 * memory - theory) / records), 1)} shots, or shorter "
+            "stages"
         )
 
 

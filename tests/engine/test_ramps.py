@@ -27,7 +27,9 @@ RAMPS["all up"], RAMPS["all down"] = ENDS, {name: ends[::-1] for name, ends in E
 
 
 def ramp_of(n_samples=20, before=True, **ends):
-    stage = (n_samples, Controls(**BASE | ends))
+    """Return a ramp between `ends`, after a pulse or alone; what stands still is a ramp too."""
+    still = {name: (value, value) for name, value in BASE.items()}  # so that programs are shared
+    stage = (n_samples, Controls(**still | ends))
     return sequence_of(*((BEFORE, stage) if before else (stage,)))
 
 
@@ -43,7 +45,7 @@ def through(sequence, resolution, params=STILL):
 def test_error_is_below_the_tolerance_and_honestly_estimated(name):
     sequence = ramp_of(**RAMPS[name])
     expected = transients.instant(STILL, sequence)[-1]
-    for tolerance in (1e-6, 1e-8, 1e-10):
+    for tolerance in (1e-6, 1e-8, 1e-10) if name.startswith("all") else (1e-6, 1e-10):
         resolution = choose_resolution(STILL, sequence, tolerance=tolerance)
         error = deviation(through(sequence, resolution), expected)
         assert error < tolerance == resolution.tolerance
@@ -51,7 +53,7 @@ def test_error_is_below_the_tolerance_and_honestly_estimated(name):
         # And no more steps than that takes: half as many would not do.
         assert resolution.ramp_error > tolerance / 20
     # The end is not where a stage that stands still at the middle would be.
-    middle = {k: sum(v) / 2 for k, v in RAMPS[name].items()}
+    middle = {k: (sum(v) / 2,) * 2 for k, v in RAMPS[name].items()}
     still = transients.instant(STILL, ramp_of(**middle))[-1]
     assert deviation(still, expected) > 1e-2
 
@@ -132,8 +134,11 @@ def cut(controls, n, at):
     return (at, part(0.0, at / n)), (n - at, part(at / n, 1.0))
 
 
-@pytest.mark.parametrize("at", [1, 7, 16, 19])
-@pytest.mark.parametrize("moving", [{}, ENDS], ids=["still", "ramp"])
+@pytest.mark.parametrize(
+    "moving, at",
+    [({}, 1), ({}, 7), ({}, 19), (ENDS, 1), (ENDS, 13)],
+    ids=lambda v: str(v) if isinstance(v, int) else ("ramp" if v else "still"),
+)
 def test_a_stage_may_be_cut_in_two(moving, at):
     """With no change to its end, to a sample of its record, or to what two samples share."""
     controls = Controls(**BASE | moving)
@@ -150,14 +155,14 @@ def test_a_stage_may_be_cut_in_two(moving, at):
         assert deviation(one.reshape(n, n), two.reshape(n, n)) < 1e-12
 
 
-COUNTS = (1, 2, 3, 31, 32, 33, 63, 64, 65, 165)
-
-
-@pytest.mark.parametrize("moving", [{}, dict(omega_m=(REST, UP))], ids=["still", "ramp"])
-def test_any_number_of_samples(moving):
+@pytest.mark.parametrize(
+    "kind, counts", [("still", (1, 2, 3, 31, 32, 33, 63, 64, 65, 165)), ("ramp", (1, 2, 31, 33))]
+)
+def test_any_number_of_samples(kind, counts):
     """Powers of two, at which binary powers of a map turn, and numbers next to them."""
-    for n in COUNTS if not moving else COUNTS[:6:2]:
-        sequence = ramp_of(n, before=False, **moving)
+    for n in counts:
+        still, ramp = sequence_of((n, Controls(**BASE))), ramp_of(n, False, omega_m=(REST, UP))
+        sequence = still if kind == "still" else ramp
         expected = transients.instant(STILL, sequence)[-1]
         resolution = choose_resolution(STILL, sequence)
         assert deviation(through(sequence, resolution), expected) < 1e-8, n
