@@ -1,5 +1,7 @@
 """Strict settings for every test; they must be in force before jaxsde is first imported."""
 
+import pathlib
+
 import jax
 import jaxtyping
 import matplotlib
@@ -12,3 +14,20 @@ matplotlib.use("Agg")
 jaxtyping.install_import_hook(
     "jaxsde", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 )
+
+# Every compiled program maps pages of its own, and Linux gives a process 65,530 mappings: without
+# a limit the suite would compile until the compiler's next mapping fails, and with it the process.
+MAPPINGS = 20_000
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Forget the compiled programs between two files once they hold many mappings."""
+    if nextitem is not None and nextitem.path == item.path:
+        return
+    try:
+        with pathlib.Path("/proc/self/maps").open("rb") as lines:
+            held = sum(1 for _ in lines)
+    except OSError:
+        return  # no such limit here
+    if held > MAPPINGS:
+        jax.clear_caches()

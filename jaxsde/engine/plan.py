@@ -171,7 +171,11 @@ def transitions(
     if not segment.controls.is_ramp:
         n = segment.n_samples if segment.moves else 1
         segment = dataclasses.replace(segment, start=0, n_samples=n, n_stage=n)
-    return _transitions(params, segment, offsets, dt, resolution, model)
+    # Nor are the steps of other segments, nor what they were chosen for.
+    own = Resolution(
+        method=resolution.method, substeps=resolution.substeps, doublings=resolution.doublings
+    )
+    return _transitions(params, segment, offsets, dt, own, model)
 
 
 @functools.partial(jax.jit, static_argnames=("resolution", "model"))

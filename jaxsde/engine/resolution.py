@@ -65,7 +65,8 @@ class Resolution:
     doublings: int = 16
     jitter_nodes: int = 5
     tolerance: float = TOLERANCE
-    ramp_error: float = 0.0
+    # Differs with every parameter, and so must not tell compiled programs apart.
+    ramp_error: float = dataclasses.field(default=0.0, compare=False)
 
 
 def choose_resolution(

@@ -126,7 +126,7 @@ def spectrogram_figure(results: Results) -> Figure:
     t, f, power = spectrogram(results.main, WINDOW)
     shown = (f >= 75e3) & (f <= 165e3)
     # One-sided, all quadratures added: twice the two-sided density of each.
-    each = float(np.asarray(noise_variance(detector))) * detector.sample_interval
+    each = 2 * float(np.asarray(noise_variance(detector))) * detector.sample_interval
     noise = each * len(detector.quadratures)
     label = "power over shot noise (dB)"
     if noise == 0:  # the ideal detector adds none

@@ -44,12 +44,11 @@ def check_memory(experiment: Experiment) -> None:
     except (ValueError, OSError, AttributeError):
         return  # this system does not tell
     if needed > 0.8 * memory:
+        most = max(int(experiment.shots * (0.8 * memory - theory) / records), 1)
         raise ExperimentError(
             f"simulation.shots: wanted what fits in 80 % of this machine's "
             f"{memory / 2**30:.1f} GiB, got {experiment.shots} shots of {samples} samples, which "
-            f"need {needed / 2**30:.1f} GiB; take at most "
-            f"{max(int(experiment.shots * (0.8 * memory - theory) / records), 1)} shots, or shorter "
-            "stages"
+            f"need {needed / 2**30:.1f} GiB; take at most {most} shots, or shorter stages"
         )
 
 

@@ -43,7 +43,7 @@ def by_moments(seed):
 
 
 @pytest.mark.parametrize(
-    "seed", [100, 101, *(pytest.param(s, marks=pytest.mark.slow) for s in (102, 103, 104))]
+    "seed", [100, *(pytest.param(s, marks=pytest.mark.slow) for s in (101, 102))]
 )
 def test_moments_recover_the_truth_from_thirty_per_cent_off(seed):
     fit = by_moments(seed)
@@ -65,7 +65,7 @@ def test_moments_recover_the_truth_from_thirty_per_cent_off(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 105))
+@pytest.mark.parametrize("seed", [100, 101])
 def test_pathwise_recovers_the_truth_from_thirty_per_cent_off(seed):
     fit = calibrate(
         OFF, ensembles.paper(200, seed), FREE,
@@ -85,8 +85,8 @@ def test_pathwise_recovers_the_truth_from_thirty_per_cent_off(seed):
 
 @pytest.mark.slow
 def test_quoted_errors_are_the_scatter_of_experiments():
-    """Of 16 experiments the scatter is known to 18 %."""
-    fits = [by_moments(seed) for seed in range(100, 116)]
+    """Of 12 experiments the scatter is known to 21 %."""
+    fits = [by_moments(seed) for seed in range(100, 112)]
     values = np.array([fit.values for fit in fits])
     errors = np.sqrt(np.mean([fit.stderr**2 for fit in fits], axis=0))
     ratio = values.std(axis=0, ddof=1) / errors

@@ -81,7 +81,7 @@ def test_memory_of_a_wandering_homodyne_angle_is_that_of_both_quadratures():
             check_memory(big)
         return int(str(caught.value).rpartition("at most ")[2].partition(" shots")[0])
 
-    both, one = most(Detector()), most(Detector.homodyne())
+    both, one = most(Detector(model="input_output")), most(Detector.homodyne())
     assert most(Detector.homodyne(technical=Technical(phase_drift=1.0))) == both < one
 
 
