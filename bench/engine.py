@@ -17,7 +17,7 @@ import jaxsde
 from jaxsde.engine.noise import PROCESS, normals, seed_words
 from jaxsde.engine.plan import plan, segments
 from jaxsde.engine.resolution import choose_resolution
-from jaxsde.engine.simulate import advance
+from jaxsde.engine.scan import advance
 
 ROUNDS = 5
 BLOCK = 2048

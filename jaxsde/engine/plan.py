@@ -268,15 +268,26 @@ def node_transitions(
 
     From their values on the tensor grid of Chebyshev nodes of both offsets.
     """
-    u = chebyshev_nodes(resolution.jitter_nodes)
-    grid = jnp.asarray(np.stack(np.meshgrid(u, u, indexing="ij"), axis=-1).reshape(-1, 2))
-    values = transitions(params, segment, grid * sigmas(params)[None], dt, resolution, model)
+    grid = chebyshev_grid(resolution.jitter_nodes) * sigmas(params)[None]
+    values = transitions(params, segment, grid, dt, resolution, model)
     return _coefficients(values, resolution.jitter_nodes)
+
+
+def chebyshev_grid(count: int) -> Float[Array, "grid 2"]:
+    """Return the tensor grid of nodes of both standardised offsets."""
+    u = chebyshev_nodes(count)
+    return jnp.asarray(np.stack(np.meshgrid(u, u, indexing="ij"), axis=-1).reshape(-1, 2))
 
 
 @functools.partial(jax.jit, static_argnums=(1,))
 def _coefficients(values: Transition, count: int) -> Transition:
-    """Return Chebyshev coefficients (terms, z, z) of values at the nodes, after any leading axis.
+    """Return coefficients (terms, z, z) of values on the grid, after any leading axis."""
+    kept = jnp.asarray(chebyshev_projection(count))
+    return jax.tree.map(lambda f: jnp.einsum("tk,...kab->...tab", kept, f), values)
+
+
+def chebyshev_projection(count: int) -> Float[np.ndarray, "terms grid"]:
+    """Return the matrix from values on the grid to coefficients in the basis of `jitter_basis`.
 
     c_ij = w_i w_j sum_kl T_i(u_k) T_j(u_l) f_kl / count^2, w_0 = 1 and w_i = 2 else.
     """
@@ -284,8 +295,7 @@ def _coefficients(values: Transition, count: int) -> Transition:
     table = np.cos(np.pi * order[:, None] * (order[None] + 0.5) / count)
     table *= np.where(order == 0, 1.0, 2.0)[:, None] / count
     tensor = np.einsum("ik,jl->ijkl", table, table).reshape(count, count, -1)
-    kept = jnp.asarray(np.stack([tensor[i, j] for i, j in _terms(count)]))
-    return jax.tree.map(lambda f: jnp.einsum("tk,...kab->...tab", kept, f), values)
+    return np.stack([tensor[i, j] for i, j in _terms(count)])
 
 
 def _terms(count: int) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxsde.physics.params import Leaf
 
@@ -57,22 +57,26 @@ def matmul(left: Array, right: Array) -> Array:
     return total
 
 
-def psd_cholesky(q: Float[Array, "n n *batch"]) -> Float[Array, "n n *batch"]:
+def psd_cholesky(
+    q: Float[Array, "n n *batch"], live: Bool[Array, "n"] | None = None
+) -> Float[Array, "n n *batch"]:
     """Return lower-triangular L with L L^T = q for a positive semidefinite q of small size.
 
     A pivot below rounding, relative to its own variance, is a direction without noise: its
     column is zero, and so is its derivative.  (LAPACK's factor would be NaN there.)
+    live: the directions that have noise, where another member of a family has decided them.
     """
     n = q.shape[0]
     tolerance = jnp.sqrt(jnp.finfo(q.dtype).eps) * 1e-2
+    known = None if live is None else live.reshape(n, *[1] * (q.ndim - 2))
     columns: list[Array] = []
     for j in range(n):
         rest = q[:, j]
         for done in columns:
             rest = rest - done * done[None, j]
-        live = rest[j] > tolerance * q[j, j]
-        root = jnp.sqrt(jnp.where(live, rest[j], 1.0))
-        column = jnp.where(live[None], rest / root[None], 0.0)
+        sound = rest[j] > tolerance * q[j, j] if known is None else known[j] & (rest[j] > 0)
+        root = jnp.sqrt(jnp.where(sound, rest[j], 1.0))
+        column = jnp.where(sound[None], rest / root[None], 0.0)
         columns.append(
             jnp.where((jnp.arange(n) >= j).reshape(-1, *[1] * (q.ndim - 2)), column, 0.0)
         )

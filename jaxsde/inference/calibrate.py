@@ -26,7 +26,8 @@ from jaxsde.engine.detect import Detector
 from jaxsde.engine.noise import seed_words
 from jaxsde.engine.resolution import Resolution, choose_resolution
 from jaxsde.engine.response import average_filter_covariance
-from jaxsde.engine.simulate import Shots, advance
+from jaxsde.engine.scan import advance
+from jaxsde.engine.simulate import Shots
 from jaxsde.inference.transform import check_free, with_free
 from jaxsde.physics.params import Params, check_params
 from jaxsde.physics.sequence import Sequence

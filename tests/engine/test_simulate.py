@@ -15,7 +15,7 @@ from jaxsde.engine.noise import seed_words
 from jaxsde.engine.plan import segments, transitions
 from jaxsde.engine.propagate import repeat
 from jaxsde.engine.resolution import METHODS, choose_resolution
-from jaxsde.engine.simulate import advance
+from jaxsde.engine.scan import advance
 from jaxsde.physics.model import initial_covariance
 from jaxsde.physics.params import TWO_PI, Params
 from jaxsde.physics.sequence import Controls, Sequence, Stage
@@ -172,13 +172,14 @@ def equal(one, two):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_blocks_do_not_change_a_shot(dtype):
+@pytest.mark.parametrize("backend, ends", [("scan", [32, 40]), ("fused", [13, 26, 39, 40])])
+def test_blocks_do_not_change_a_shot(dtype, backend, ends):
     done = []
-    whole = short(40, dtype=dtype)
-    parts = short(40, block_shots=13, on_block=done.append, dtype=dtype)
+    whole = short(40, dtype=dtype, backend=backend)
+    parts = short(40, block_shots=13, on_block=done.append, dtype=dtype, backend=backend)
     equal(whole, parts)
-    assert done == [32, 40]
-    equal(_first(short(700, block_shots=700, dtype=dtype), 40), whole)
+    assert done == ends
+    equal(_first(short(700, block_shots=700, dtype=dtype, backend=backend), 40), whole)
 
 
 def test_an_ensemble_can_be_made_in_parts():
@@ -308,8 +309,7 @@ def test_overflow_is_told_by_the_status_and_raises_nothing():
         (dict(first_shot=-1), r"^first_shot: wanted an integer of at least 0, got -1$"),
         (dict(block_shots=0), r"^block_shots: wanted an integer of at least 1, got 0$"),
         (dict(first_shot=2**32 - 1, n_shots=2), r"^n_shots: wanted shot indices below 2\^32"),
-        (dict(backend="fused"), r"^backend: wanted 'auto' or 'scan', got 'fused'; no fused kernel"),
-        (dict(backend="gpu"), r"^backend: wanted 'auto' or 'scan', got 'gpu'$"),
+        (dict(backend="gpu"), r"^backend: wanted one of auto, scan, fused, got 'gpu'$"),
         (
             dict(method="milstein"),
             r"^method: wanted one of exact, interaction_euler, .*'milstein'$",

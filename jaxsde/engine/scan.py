@@ -1,0 +1,144 @@
+"""Scan: the plain JAX engine, one sample after another, shots side by side.
+
+Slow and obvious, it runs on every device, is differentiable in both directions, and is the twin
+that the fused kernel is tested by.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt32
+
+from jaxsde.engine.detect import Detector, independent_noise
+from jaxsde.engine.noise import FREQUENCY, INITIAL, PROCESS, normals
+from jaxsde.engine.plan import Segment, at_offsets, jitter_basis, plan, segment_readout, segments
+from jaxsde.engine.resolution import Resolution
+from jaxsde.engine.step import Step, Transition, apply, make_step
+from jaxsde.engine.technical import imperfect
+from jaxsde.physics.model import N_STATE, initial_covariance
+from jaxsde.physics.params import Params
+from jaxsde.physics.sequence import Sequence
+
+Planned = tuple[tuple[Segment, ...], tuple[Transition, ...]]
+
+
+def advance(
+    seed: Array,
+    params: Params,
+    sequence: Sequence,
+    detector: Detector,
+    ids: Array,
+    resolution: Resolution,
+    dtype: Any,
+    weights: Float[Array, "filters samples quadratures"] | None = None,
+    planned: Planned | None = None,
+    trajectory: bool = False,
+) -> tuple[Array, Array, Array, Array]:
+    """Advance shots through every stage by a scan: pure, and differentiable in both directions.
+
+    Returns the record (samples, quadratures, shots), or with weights the filters' outputs
+    sum_t weights_t y_t (filters, shots) so that no record is kept; the states at the ends of the
+    stages (stages, 6, shots), or with trajectory at those of all samples; the shots' standard
+    normal frequency offsets (2, shots); and how many of their samples the digitiser clipped
+    (shots,).
+    planned: segments and their plan, where these are at hand.
+    Raises ValueError for weights with a technical layer, which acts on whole records.
+    """
+    if planned is None:
+        made = segments(params, sequence, resolution)
+        planned = made, plan(params, made, sequence.sample_interval, resolution, detector.model)
+    technical, bare = detector.technical, dataclasses.replace(detector, technical=None)
+    if technical is not None and weights is not None:
+        raise ValueError(
+            "detector.technical: wanted None where filters run inside the loop, since local "
+            "oscillator and digitiser act on whole records; leave it out of the model"
+        )
+    z, x = frequency_offsets(seed, ids), _start(seed, params, ids, dtype)
+    basis = jitter_basis(z, resolution.jitter_nodes)
+    outputs, states = [], []
+    total = None if weights is None else jnp.zeros((weights.shape[0], ids.shape[0]), dtype)
+    dt = detector.sample_interval
+    for part, table in zip(*planned, strict=True):
+        steps = jnp.arange(part.span.start, part.span.stop, dtype=jnp.uint32)
+        inside = None if weights is None else jnp.swapaxes(weights[:, part.span], 0, 1)
+        gains, noise = receiver(params, part, bare, technical is not None)
+        x, total, record, path = _advance_segment(
+            seed, gains, noise, ids, table, basis, x, total, steps, inside, dt, trajectory
+        )
+        outputs.append(record)
+        if trajectory:
+            states.append(path)
+        elif part.ends_stage:
+            states.append(x[None])
+    clipped = jnp.zeros(ids.shape[0], jnp.int32)
+    result = jnp.concatenate(outputs) if total is None else total
+    if technical is not None:
+        result, clipped = imperfect(
+            seed, result, ids, technical, detector.quadratures, detector.angle, dt
+        )
+    return result, jnp.concatenate(states), z, clipped
+
+
+@jax.jit
+def frequency_offsets(
+    seed: UInt32[Array, "2"], ids: UInt32[Array, "shots"]
+) -> Float[Array, "2 shots"]:
+    """Return the shots' standard normal offsets of (omega_m, omega_s)."""
+    return normals(seed, FREQUENCY, jnp.uint32(0), ids, 2, jnp.result_type(float))
+
+
+@functools.partial(jax.jit, static_argnames=("dtype",))
+def _start(seed, params, ids, dtype):
+    """Return the shots' initial states."""
+    spread = jnp.sqrt(jnp.diagonal(initial_covariance(params))).astype(dtype)
+    return spread[:, None] * normals(seed, INITIAL, jnp.uint32(0), ids, N_STATE, dtype)
+
+
+def receiver(
+    params: Params, part: Segment, detector: Detector, whole_field: bool
+) -> tuple[Array, Array]:
+    """Return readout, (quadratures, signals) or one for each sample, and independent noise.
+
+    whole_field: a homodyne receiver whose angle is yet to wander needs both quadratures.
+    """
+    if whole_field and detector.quadratures == ("homodyne",):
+        turned = [dataclasses.replace(detector, angle=a) for a in (0.0, math.pi / 2)]
+        both = [segment_readout(params, part, d) for d in turned]
+        return jnp.concatenate(both, axis=-2), independent_noise(detector)
+    return segment_readout(params, part, detector), independent_noise(detector)
+
+
+@functools.partial(jax.jit, static_argnames=("trajectory",))
+def _advance_segment(
+    seed, gains, noise, ids, nodes, basis, x, total, steps, weights, dt, trajectory
+):
+    """Advance one segment by a scan over its samples; one that moves has a Step for each."""
+    dtype, n_normals = x.dtype, N_STATE + gains.shape[-2]
+    moves = nodes.A.ndim == 4
+
+    def step_of(table: Transition, gains: Array) -> Step:
+        a, q = at_offsets(table, basis)
+        return make_step(a, q, gains, noise, dt, dtype)
+
+    still: Step | None = None if moves else step_of(nodes, gains)
+
+    def body(carry, inputs):
+        x, total = carry
+        index, moving, weight = inputs
+        step = step_of(*moving) if still is None else still
+        xi = normals(seed, PROCESS, index, ids, n_normals, dtype)
+        x, y = apply(step, x, xi)
+        path = x if trajectory else None
+        if total is None:
+            return (x, None), (y, path)
+        for k in range(y.shape[0]):
+            total = total + weight[:, k, None].astype(dtype) * y[None, k]
+        return (x, total), (None, path)
+
+    xs = (steps, (nodes, gains) if moves else None, weights)
+    (x, total), (record, path) = jax.lax.scan(body, (x, total), xs)
+    return x, total, record, path
