@@ -12,14 +12,7 @@
 #include <sys/mman.h>
 #endif
 
-#include "shot.h"
-#include "xla/ffi/api/ffi.h"
-
-#ifndef JAXSDE_N
-#define JAXSDE_N 6
-#endif
-
-namespace ffi = xla::ffi;
+#include "interface.h"
 
 namespace jaxsde {
 
@@ -31,17 +24,6 @@ constexpr int REGISTER = 32;
 #else
 constexpr int REGISTER = 16;
 #endif
-
-template <class T>
-struct Outputs {
-  T* record;       // (1 or D, shots, samples, K) or null
-  T* filters;      // (1 or D, shots, filters) or null
-  T* states;       // (1 or D, shots, stages, N) or null
-  T* sums;         // (groups, samples, features) or null
-  int64_t features;
-  int64_t group;   // shots that are added up by one thread, in order
-  const T* row;    // (N,) of D = row x
-};
 
 // W vectors of W numbers each, rows turned into columns.
 template <class L>
@@ -272,48 +254,19 @@ void prefer_large_pages(void* start, size_t bytes) {
 #endif
 }
 
-template <class T, ffi::DataType TYPE>
-ffi::Error launch(ffi::ThreadPool pool, ffi::Buffer<ffi::U32> seed, ffi::Buffer<ffi::U32> ids,
-                  ffi::Buffer<ffi::S32> program, ffi::Buffer<ffi::S32> live,
-                  ffi::Buffer<TYPE> tables, ffi::Buffer<TYPE> start, ffi::Buffer<TYPE> row,
-                  ffi::Buffer<TYPE> weights, ffi::ResultBuffer<TYPE> record,
-                  ffi::ResultBuffer<TYPE> filters, ffi::ResultBuffer<TYPE> states,
-                  ffi::ResultBuffer<TYPE> sums, int64_t n_samples,
-                  int64_t n_stages, int64_t n_outputs, int64_t nodes, int64_t n_filters,
-                  int64_t features, int64_t group) {
-  constexpr int N = JAXSDE_N;
+template <ffi::DataType TYPE>
+ffi::Error launch(ffi::ThreadPool pool, JAXSDE_OPERANDS(TYPE)) {
+  using T = ffi::NativeType<TYPE>;
   using L = Vector<T, REGISTER / sizeof(T)>;
-  const auto shape = tables.dimensions();  // (1 + D, maps, 1 + terms, SIZE)
-  if (nodes > MAX_NODES || n_filters > MAX_FILTERS || n_outputs < 1 || n_outputs > 2 ||
-      shape[2] != nodes * (nodes + 1) / 2 + 1 ||
-      shape[3] != (n_outputs == 1 ? Shape<N, 1>::SIZE : Shape<N, 2>::SIZE)) {
-    return ffi::Error::InvalidArgument("jaxsde: a plan that this kernel was not built for");
-  }
-  const auto* words = seed.typed_data();
-  Plan<T> plan{{words[0], words[1]},
-               ids.typed_data(),
-               ids.dimensions()[0],
-               int(program.dimensions()[0]),
-               int(shape[1]),
-               int(n_samples),
-               int(n_stages),
-               int(nodes),
-               int(shape[2]) - 1,
-               int(shape[0]) - 1,
-               int(n_filters),
-               program.typed_data(),
-               live.typed_data(),
-               tables.typed_data(),
-               start.typed_data(),
-               weights.typed_data()};
-  auto asked = [](auto& buffer) {
-    return buffer->element_count() ? buffer->typed_data() : static_cast<T*>(nullptr);
-  };
-  Outputs<T> out{asked(record), asked(filters), asked(states), asked(sums),
-                 features,      group,          row.typed_data()};
-  prefer_large_pages(out.record, record->size_bytes());
+  constexpr int N = JAXSDE_N;
+  auto read = read_call<TYPE>(JAXSDE_NAMES);
+  if (!read) return read.error();
+  const Plan<T>& plan = read->plan;
+  const Outputs<T>& out = read->out;
+  prefer_large_pages(out.record, std::max(plan.tangents, 1) * plan.n_shots * plan.n_samples *
+                                     int64_t(sizeof(T)) * read->outputs);
   const bool tangents = plan.tangents > 0;
-  if (n_outputs == 1) {
+  if (read->outputs == 1) {
     tangents ? run_all<L, N, 1, true>(pool, plan, out) : run_all<L, N, 1, false>(pool, plan, out);
   } else {
     tangents ? run_all<L, N, 2, true>(pool, plan, out) : run_all<L, N, 2, false>(pool, plan, out);
@@ -323,29 +276,5 @@ ffi::Error launch(ffi::ThreadPool pool, ffi::Buffer<ffi::U32> seed, ffi::Buffer<
 
 }  // namespace jaxsde
 
-#define JAXSDE_HANDLER(NAME, T, TYPE)                                              \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(NAME, (jaxsde::launch<T, TYPE>),                   \
-                                ffi::Ffi::Bind()                                   \
-                                    .Ctx<ffi::ThreadPool>()                        \
-                                    .Arg<ffi::Buffer<ffi::U32>>()                  \
-                                    .Arg<ffi::Buffer<ffi::U32>>()                  \
-                                    .Arg<ffi::Buffer<ffi::S32>>()                  \
-                                    .Arg<ffi::Buffer<ffi::S32>>()                  \
-                                    .Arg<ffi::Buffer<TYPE>>()                      \
-                                    .Arg<ffi::Buffer<TYPE>>()                      \
-                                    .Arg<ffi::Buffer<TYPE>>()                      \
-                                    .Arg<ffi::Buffer<TYPE>>()                      \
-                                    .Ret<ffi::Buffer<TYPE>>()                      \
-                                    .Ret<ffi::Buffer<TYPE>>()                      \
-                                    .Ret<ffi::Buffer<TYPE>>()                      \
-                                    .Ret<ffi::Buffer<TYPE>>()                      \
-                                    .Attr<int64_t>("n_samples")                    \
-                                    .Attr<int64_t>("n_stages")                     \
-                                    .Attr<int64_t>("n_outputs")                    \
-                                    .Attr<int64_t>("nodes")                        \
-                                    .Attr<int64_t>("n_filters")                    \
-                                    .Attr<int64_t>("features")                     \
-                                    .Attr<int64_t>("group"))
-
-JAXSDE_HANDLER(jaxsde_advance_f32, float, ffi::F32);
-JAXSDE_HANDLER(jaxsde_advance_f64, double, ffi::F64);
+JAXSDE_HANDLER(jaxsde_advance_f32, xla::ffi::F32, xla::ffi::ThreadPool);
+JAXSDE_HANDLER(jaxsde_advance_f64, xla::ffi::F64, xla::ffi::ThreadPool);

@@ -13,8 +13,11 @@
 
 #if defined(__CUDACC__)
 #define JAXSDE_UNROLL _Pragma("unroll")
+// Maps live in a thread's registers, which only constants can index.
+#define JAXSDE_UNROLL_MAPS _Pragma("unroll")
 #else
 #define JAXSDE_UNROLL _Pragma("GCC unroll 32")
+#define JAXSDE_UNROLL_MAPS
 #endif
 
 namespace jaxsde {
@@ -37,7 +40,7 @@ enum Column { FIRST = 0, SAMPLES = 1, MAP = 2, MOVES = 3, ENDS_STAGE = 4, COLUMN
 
 template <class T>
 struct Plan {
-  uint32_t seed[2];
+  const uint32_t* seed;      // (2,)
   const uint32_t* ids;       // (shots,): index of each shot
   int64_t n_shots;
   int n_segments, n_maps, n_samples, n_stages;
@@ -83,6 +86,7 @@ template <class L, int SIZE>
 JAXSDE_FN void evaluate(const typename L::T* table, int terms,
                         const typename L::F (&basis)[MAX_TERMS], typename L::F* map) {
   using F = typename L::F;
+  JAXSDE_UNROLL_MAPS
   for (int e = 0; e < SIZE; ++e) {
     F rest = L::splat(table[SIZE + e]);
     for (int k = 1; k < terms; ++k) rest = rest + basis[k] * table[(k + 1) * SIZE + e];
@@ -139,25 +143,16 @@ struct Room {
   typename L::F (*tangent_q)[MAX_FILTERS];     // (D, filters)
 };
 
-// x = L0 xi and its tangents.
+// x = L0 xi, from the rows of a root.
 template <class L, int N>
-JAXSDE_FN void begin(const Plan<typename L::T>& plan, typename L::U shot, typename L::F (&x)[N],
-                     const Room<L, N>& room) {
-  typename L::F xi[N];
-  normals<L, N>(make_key(plan.seed[0], plan.seed[1], INITIAL), shot, 0, ~0u, xi);
-  for (int d = 0; d <= plan.tangents; ++d) {
-    const typename L::T* root = plan.start + d * (N * (N + 1) / 2);
+JAXSDE_FN void begin(const typename L::T* root, const typename L::F (&xi)[N],
+                     typename L::F (&x)[N]) {
+  JAXSDE_UNROLL
+  for (int i = 0; i < N; ++i) {
+    x[i] = L::splat(0);
     JAXSDE_UNROLL
-    for (int i = 0; i < N; ++i) {
-      typename L::F sum = L::splat(0);
-      JAXSDE_UNROLL
-      for (int j = 0; j < N; ++j) {
-        if (j <= i) sum = sum + xi[j] * root[i * (i + 1) / 2 + j];
-      }
-      if (d)
-        room.tangent[d - 1][i] = sum;
-      else
-        x[i] = sum;
+    for (int j = 0; j < N; ++j) {
+      if (j <= i) x[i] = x[i] + xi[j] * root[i * (i + 1) / 2 + j];
     }
   }
 }
@@ -211,7 +206,8 @@ JAXSDE_FN void advance(const Plan<typename L::T>& plan, typename L::U shot, cons
   using T = typename L::T;
   constexpr int SIZE = Shape<N, K>::SIZE;
   const Key key = make_key(plan.seed[0], plan.seed[1], PROCESS);
-  F basis[MAX_TERMS], x[N], q[MAX_FILTERS];
+  constexpr int ROOTS = N * (N + 1) / 2;
+  F basis[MAX_TERMS], x[N], q[MAX_FILTERS], xi[N];
   if (plan.nodes > 1) {
     F z[2];
     normals<L, 2>(make_key(plan.seed[0], plan.seed[1], FREQUENCY), shot, 0, ~0u, z);
@@ -219,10 +215,14 @@ JAXSDE_FN void advance(const Plan<typename L::T>& plan, typename L::U shot, cons
   }
   JAXSDE_UNROLL
   for (int f = 0; f < MAX_FILTERS; ++f) q[f] = L::splat(0);
-  for (int d = 0; d < plan.tangents; ++d) {
-    for (int f = 0; f < MAX_FILTERS; ++f) room.tangent_q[d][f] = L::splat(0);
+  normals<L, N>(make_key(plan.seed[0], plan.seed[1], INITIAL), shot, 0, ~0u, xi);
+  begin<L, N>(plan.start, xi, x);
+  if constexpr (TANGENTS) {
+    for (int d = 0; d < plan.tangents; ++d) {
+      begin<L, N>(plan.start + (d + 1) * ROOTS, xi, room.tangent[d]);
+      for (int f = 0; f < MAX_FILTERS; ++f) room.tangent_q[d][f] = L::splat(0);
+    }
   }
-  begin<L, N>(plan, shot, x, room);
   int stage = 0;
   for (int s = 0; s < plan.n_segments; ++s) {
     const int32_t* line = plan.program + s * COLUMNS;
@@ -230,9 +230,14 @@ JAXSDE_FN void advance(const Plan<typename L::T>& plan, typename L::U shot, cons
     for (int i = 0; i < n; ++i) {
       const int number = line[MAP] + (line[MOVES] ? i : 0);
       if (i == 0 || line[MOVES]) {
-        for (int d = 0; d <= plan.tangents; ++d) {
-          const T* table = plan.tables + (int64_t(d) * plan.n_maps + number) * (plan.terms + 1) * SIZE;
-          evaluate<L, SIZE>(table, plan.terms, basis, room.maps + d * SIZE);
+        const int64_t size = int64_t(plan.terms + 1) * SIZE;
+        const T* table = plan.tables + number * size;
+        evaluate<L, SIZE>(table, plan.terms, basis, room.maps);
+        if constexpr (TANGENTS) {
+          for (int d = 1; d <= plan.tangents; ++d) {
+            evaluate<L, SIZE>(table + d * plan.n_maps * size, plan.terms, basis,
+                              room.maps + d * SIZE);
+          }
         }
       }
       sample<L, N, K, TANGENTS>(plan, key, shot, first + i, plan.live[number], x, q, room, sink);

@@ -136,7 +136,7 @@ def run(
             ids,
             asked,
             jnp.dtype(dtype),
-            row=measured(params),
+            row=measured(params) if asked.features(N_STATE) else None,
             weights=weights,
         )
         if technical is None or not asked.record:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import jax
 
-SOURCES = ("normals.h", "lanes.h", "shot.h")
+SOURCES = ("normals.h", "lanes.h", "shot.h", "interface.h")
 LAUNCHERS = {"cpu": "cpu.cc", "cuda": "cuda.cu"}
 SYMBOLS = {"cpu": ("advance_f32", "advance_f64"), "cuda": ("advance_f32",)}
 
