@@ -121,7 +121,7 @@ def run(
     ids: of the shots.  dtype: of the trajectories.  weights: of filters inside the loop.
     Raises ValueError for weights or sums with a technical layer, which acts on whole records.
     """
-    technical = detector.technical
+    technical, dtype = detector.technical, jnp.dtype(dtype)
     if technical is not None and weights is not None:
         raise ValueError(
             "detector.technical: wanted None where filters run inside the loop, since local "
@@ -135,7 +135,7 @@ def run(
             prepared,
             ids,
             asked,
-            jnp.dtype(dtype),
+            dtype,
             row=measured(params) if asked.features(N_STATE) else None,
             weights=weights,
         )

@@ -22,6 +22,8 @@ from jaxsde.engine.tables import StepTable
 MAX_NODES, MAX_FILTERS = 16, 16  # kernels/shot.h
 # Shots that a thread takes at a time where nothing is added up.
 TASK = 256
+# Tangents of one call (kernels/cuda.cu); more take further calls.
+TANGENTS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +214,11 @@ def _tangent(job: _Job):
             d if b else jnp.broadcast_to(d[None], (size, *d.shape))
             for d, b in zip((d_maps, d_start), batched[2:4], strict=True)
         )
-        out = several(maps, start, d_maps, d_start, *others)
+        parts = [
+            several(maps, start, d_maps[i : i + TANGENTS], d_start[i : i + TANGENTS], *others)
+            for i in range(0, size, TANGENTS)
+        ]
+        out = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
         out = jax.tree.map(lambda x: x if x.size else x.reshape((size, *[0] * (x.ndim - 1))), out)
         return out, jax.tree.map(lambda _: True, out)
 

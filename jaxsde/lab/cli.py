@@ -10,12 +10,14 @@ import jax
 import typer
 from rich.console import Console
 
+from jaxsde.engine.backends import kernel_here
 from jaxsde.engine.resolution import METHODS
 from jaxsde.lab.config import ExperimentError, load_experiment
 from jaxsde.lab.console import (
     print_calibrations,
     print_comparisons,
     print_info,
+    print_note,
     print_rows,
     progress_bar,
 )
@@ -116,12 +118,14 @@ def run(
                 shots=chosen.shots,
                 method=chosen.method,
                 engine=results.main.shots.backend,
+                engine_note=results.main.shots.note,
                 resolution=dataclasses.asdict(results.main.shots.resolution),
             )
             write_report(results, rows, facts, figures, folder / "report.html")
             write_manifest(folder, facts)
             tell("write", 3, 3)
     print_rows(console, rows, f"{chosen.title}: {chosen.shots} shots, seed {chosen.seed}")
+    print_note(console, results.main.shots.backend, results.main.shots.note)
     console.print(
         f"written to {out}; open {out / 'report.html'}",
         highlight=False,
@@ -273,6 +277,7 @@ def verify(
         outcome = verify_experiment(chosen, receivers, tell)
     groups = outcome.groups
     print_comparisons(console, outcome.receivers, LIMIT)
+    print_note(console, outcome.backend, outcome.note)
     if chosen.detector.technical is not None:
         console.print("verified without the technical layer of the file, which has no exact theory")
     out = Path("results/verification") if out is None else out
@@ -290,12 +295,12 @@ def verify(
 
 @app.command()
 def info() -> None:
-    """Show versions, devices, backend and precision.
+    """Show versions, devices, backend, precision, and the native kernel: built now if need be.
 
     Example: `jaxsde info`
     """
     configure()
-    print_info(Console(), environment())
+    print_info(Console(), environment(), kernel_here())
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxsde.analysis.verify import Comparison, all_z, rms
+from jaxsde.engine.native import Build
 from jaxsde.inference.calibrate import Calibration
 from jaxsde.lab.table import Row, format_error, format_number
 
@@ -159,8 +160,14 @@ def print_comparisons(
     console.print(table)
 
 
-def print_info(console: Console, facts: dict) -> None:
-    """Print versions, devices, backend and precision."""
+def print_note(console: Console, backend: str, note: str) -> None:
+    """Say why that backend ran, or what to know of it, if there is anything to say."""
+    if note:
+        console.print(f"engine {backend}: {note}", highlight=False, soft_wrap=True, markup=False)
+
+
+def print_info(console: Console, facts: dict, build: Build) -> None:
+    """Print versions, devices, backend, precision, and the kernel that was built."""
     table = Table(box=box.SIMPLE_HEAD, show_header=False)
     for name, version in facts["versions"].items():
         table.add_row(name, version)
@@ -169,5 +176,10 @@ def print_info(console: Console, facts: dict) -> None:
     table.add_row("JAX backend", facts["backend"])
     table.add_row("devices", "\n".join(facts["devices"]))
     table.add_row("x64", "on (the command line switches it on)" if facts["x64"] else "off")
-    table.add_row("engine", "scan (plain JAX; no native kernels in this version)")
+    table.add_row("engine", "fused (native kernel)" if build.ready else "scan (plain JAX)")
+    if build.ready:
+        table.add_row("compiler", f"{build.compiler} {' '.join(build.flags)}")
+        table.add_row("kernel", f"{build.library} ({'found' if build.cached else 'built now'})")
+    if build.message:
+        table.add_row("why" if not build.ready else "note", build.message)
     console.print(table)

@@ -202,6 +202,7 @@ def _shots_dataset(ensemble: Ensemble, experiment: Experiment) -> xr.Dataset:
             shot_noise_density_W2_per_Hz=float(np.asarray(detector.S_SN)),
             method=shots.method,
             backend=shots.backend,
+            backend_note=shots.note,
             resolution=dataclasses.asdict(shots.resolution),
         ),
     )
@@ -224,6 +225,7 @@ def _read_shots(data: xr.Dataset, sequence: Sequence) -> Shots:
             data["clipped"].values if "clipped" in data else np.zeros(data.sizes["shot"], np.int32)
         ),
         backend=data.attrs["backend"],
+        note=data.attrs.get("backend_note", ""),
         method=data.attrs["method"],
         resolution=Resolution(**data.attrs["resolution"]),
     )

@@ -11,7 +11,7 @@ import numpy as np
 from jaxsde.analysis.verify import Comparison, compare_record, compare_states
 from jaxsde.engine.detect import Detector
 from jaxsde.engine.resolution import Resolution
-from jaxsde.engine.simulate import simulate
+from jaxsde.engine.simulate import Shots, simulate
 from jaxsde.lab.spec import Experiment, build_sequence
 
 RECEIVERS = ("file", "all")
@@ -26,6 +26,7 @@ class Verification:
 
     receivers: dict[str, list[Comparison]]
     backend: str
+    note: str
     resolution: Resolution
     n_shots: int
 
@@ -79,7 +80,7 @@ def verify_experiment(
     sequence, params = build_sequence(experiment), experiment.params
     wanted = receivers(experiment.detector, which)
     found: dict[str, list[Comparison]] = {}
-    ran: tuple[str, Resolution] | None = None
+    ran: Shots | None = None
     for number, (name, detector) in enumerate(wanted.items()):
         shots = simulate(
             jax.random.key(experiment.seed),
@@ -94,7 +95,7 @@ def verify_experiment(
         )
         tell("verify", 2 * number + 1, 2 * len(wanted))
         if ran is None:
-            ran = shots.backend, shots.resolution
+            ran = shots
             found[STATES] = compare_states(shots, params, sequence, tolerance=experiment.tolerance)
         found[name] = compare_record(
             shots,
@@ -107,7 +108,11 @@ def verify_experiment(
         tell("verify", 2 * number + 2, 2 * len(wanted))
     assert ran is not None
     return Verification(
-        receivers=found, backend=ran[0], resolution=ran[1], n_shots=experiment.shots
+        receivers=found,
+        backend=ran.backend,
+        note=ran.note,
+        resolution=ran.resolution,
+        n_shots=experiment.shots,
     )
 
 

@@ -104,7 +104,7 @@ def test_run_writes_the_whole_folder(folder):
         assert (result / name).exists(), name
     assert len(list((result / "figures").glob("*.png"))) >= 4
     manifest = json.loads((result / MANIFEST).read_text())
-    assert manifest["seed"] == 3 and manifest["engine"] == "scan" and manifest["versions"]["jax"]
+    assert manifest["seed"] == 3 and manifest["engine"] == "fused" and manifest["versions"]["jax"]
     assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == []
 
 
