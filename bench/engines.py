@@ -2,10 +2,11 @@
 
     python bench/engines.py [--rounds 5] [--out bench/results]
 
-It needs jaxsde and matplotlib, and for the rivals that are there diffrax, torchsde (PyTorch), numba and
-a C++ compiler; those that are missing are named and left out.  Everything is timed in turn, round
-after round, in one process; medians and ranges are of the rounds, ratios of medians.  Compilation is
-apart, and every rival's second moments are held against exact covariance arithmetic first.
+It needs jaxsde and matplotlib, and for the rivals that are there diffrax, torchsde (PyTorch), numba
+and a C++ compiler; those that are missing are named and left out.  Everything is timed in turn,
+round after round, in one process, each after an untimed run of its own; medians and ranges are of
+the rounds, ratios of medians.
+Compilation is apart, and all second moments are held against exact covariance arithmetic first.
 
 E: Euler-Maruyama at 1 ns, the last states kept (1,000 shots x 40,000 steps; slow rivals fewer).
 X: exact steps of 0.5 us, the record of I and Q kept (10,000 x 1,000).
@@ -45,6 +46,15 @@ LAST, RECORD, NOTHING = (
     Asked(record=False, states=False),
 )
 SIZES = {"E": (1000, 40_000), "X": (10_000, 1000), "F": (10_000, 1000)}
+OMEGA = (float(PARAMS.omega_m) * 1e-9, -float(PARAMS.omega_s) * 1e-9)  # rad/ns
+TURNING = "diffrax, rotating frame"
+# Vector instructions of a shot-step, counted in the source: two calls of Threefry (98 each),
+# Box-Muller (62 a pair), products of the map, filters or the record's tile; and bytes that leave.
+COUNTS = {
+    "E": (2 * 98 + 3 * 62 + 48, 0),
+    "X": (2 * 98 + 4 * 62 + 92 + 12, 8),
+    "F": (2 * 98 + 4 * 62 + 100, 0),
+}
 # Steps of E for those that would take minutes.
 FEWER = 2000
 
@@ -144,6 +154,31 @@ def last_values(workload: str, out, name: str) -> np.ndarray:
     return out
 
 
+def rotated_back(u: np.ndarray, case: Case) -> np.ndarray:
+    """Return x = R(t) u at the end."""
+    _, rotation = rivals.turning(case, OMEGA)
+    return rotation(np.float64(case.dt * case.steps)) @ np.asarray(u, float)
+
+
+def exact_map(case: Case) -> np.ndarray:
+    """Return the rotating-frame Euler step's map of x, frozen at one angle: exact to M1^2 dt^2."""
+    coupling, rotation = rivals.turning(case, OMEGA)
+    return rotation(np.float64(case.dt)) @ (np.eye(6) + coupling * case.dt)
+
+
+def turning_error(case: Case, dt: float, start: np.ndarray, length: float = 200e-6) -> float:
+    """Return the worst relative error of both occupations by rotating-frame Euler at dt (s)."""
+    coupling, rotation = rivals.turning(case, OMEGA)
+    step = dt * 1e9
+    a = rotation(np.float64(step)) @ (np.eye(6) + coupling * step)
+    b = rotation(np.float64(step)) @ case.B * np.sqrt(step)
+    p = start
+    for _ in range(round(length / dt)):
+        p = a @ p @ a.T + b @ b.T
+    got = (np.diag(p)[0:4:2] + np.diag(p)[1:4:2]) / 4 - 0.5
+    return float(np.abs(got / after("exact", 0.5e-6, start, length) - 1).max())
+
+
 def contestants(workload: str) -> dict:
     """Return {name: (run, case)} of everything that can run a workload here."""
     shots, steps = SIZES[workload]
@@ -165,6 +200,7 @@ def contestants(workload: str) -> dict:
             ("torchsde", rivals.torchsde_steps, fewer),
             ("diffrax, vmapped", rivals.diffrax_vmapped, fewer),
             ("diffrax, one batched solve", rivals.diffrax_batched, fewer),
+            (TURNING, lambda case: rivals.diffrax_turning(case, OMEGA), fewer),
         ]
     for name, make, given in makers:
         try:
@@ -184,20 +220,22 @@ def measure(workload: str, rounds: int) -> dict[str, dict]:
         own = name.startswith("jaxsde")
         p = np.asarray(initial_covariance(PARAMS)) if own else np.ones((6, 6))
         values = last_values(workload, out, name)
-        if name != "NumPy" or workload != "X":  # which keeps its record to itself
-            z[name] = largest_z(values, expected_square(case, p))
+        if name == TURNING:  # its Euler step is another; the frame leaves occupations as they are
+            values, case = rotated_back(values, case), dataclasses.replace(case, A=exact_map(case))
+        z[name] = largest_z(values, expected_square(case, p))
         times[name] = []
     for number in range(1, rounds + 1):
         for name, (run, _) in found.items():
+            run(number)  # untimed: the threads of its predecessor still spin, its memory is cold
             start = time.perf_counter()
-            run(number)
+            run(number + rounds)
             times[name].append(time.perf_counter() - start)
     made = {}
     for name, (_, case) in found.items():
         rates = sorted(case.shot_steps / t for t in times[name])
         made[name] = dict(
             rate=statistics.median(rates), low=rates[0], high=rates[-1],
-            first_call_s=first[name], largest_z=z.get(name), steps=case.steps,
+            first_call_s=first[name], largest_z=z[name], steps=case.steps,
         )  # fmt: skip
     return made
 
@@ -205,23 +243,24 @@ def measure(workload: str, rounds: int) -> dict[str, dict]:
 # --- equal accuracy -------------------------------------------------------------------------------
 
 
+def after(method: str, step: float, start: np.ndarray, length: float) -> np.ndarray:
+    """Return both occupations after `length` (s) of ringdown by steps of one method."""
+    sequence, count = sequence_of(1, step), round(length / step)
+    resolution = choose_resolution(PARAMS, sequence, method=method)
+    (part,) = segments(PARAMS, sequence, resolution)
+    at = transitions(PARAMS, part, jnp.zeros((1, 2)), step, resolution)
+    a, q, p = np.asarray(at.A)[0, :6, :6], np.asarray(at.Q)[0, :6, :6], start
+    while count:  # by binary powers
+        if count % 2:
+            p = a @ p @ a.T + q
+        a, q, count = a @ a, a @ q @ a.T + q, count // 2
+    return (np.diag(p)[0:4:2] + np.diag(p)[1:4:2]) / 4 - 0.5
+
+
 def worst_error(method: str, dt: float, start: np.ndarray, length: float = 200e-6) -> float:
     """Return the worst relative error of both occupations after `length` of ringdown."""
-
-    def after(method, step, count):
-        sequence = sequence_of(1, step)
-        resolution = choose_resolution(PARAMS, sequence, method=method)
-        (part,) = segments(PARAMS, sequence, resolution)
-        at = transitions(PARAMS, part, jnp.zeros((1, 2)), step, resolution)
-        a, q, p = np.asarray(at.A)[0, :6, :6], np.asarray(at.Q)[0, :6, :6], start
-        while count:  # by binary powers
-            if count % 2:
-                p = a @ p @ a.T + q
-            a, q, count = a @ a, a @ q @ a.T + q, count // 2
-        return (np.diag(p)[0:4:2] + np.diag(p)[1:4:2]) / 4 - 0.5
-
-    exact = after("exact", 0.5e-6, round(length / 0.5e-6))
-    return float(np.abs(after(method, dt, round(length / dt)) / exact - 1).max())
+    exact = after("exact", 0.5e-6, start, length)
+    return float(np.abs(after(method, dt, start, length) / exact - 1).max())
 
 
 def step_for(method: str, error: float, start: np.ndarray) -> float:
@@ -239,10 +278,21 @@ def equal_accuracy(rates: dict) -> dict:
     stages = dataclasses.replace(pulse, stages=pulse.stages[:3])
     start = np.asarray(jaxsde.covariance(PARAMS, stages))[-1]
     lab, turning = (step_for(m, 0.01, start) for m in ("euler_maruyama", "interaction_euler"))
+    case = case_of("E", 16, 2)[0]
+    frame = max(
+        (
+            dt
+            for dt in (2e-9, 5e-9, 1e-8, 2e-8, 3e-8, 4e-8, 6e-8)
+            if turning_error(case, dt, start) < 0.01
+        ),
+        default=0.0,
+    )
     made = {"jaxsde, fused, exact steps": rates["X"]["jaxsde, fused"]["rate"] * 0.5e-6}
     for name in ("diffrax, one batched solve", "diffrax, vmapped", "torchsde", "NumPy"):
         if name in rates["E"]:
             made[f"{name}, laboratory Euler at {lab * 1e9:.3f} ns"] = rates["E"][name]["rate"] * lab
+    if TURNING in rates["E"]:
+        made[f"{TURNING} at {frame * 1e9:.0f} ns"] = rates["E"][TURNING]["rate"] * frame
     made[f"jaxsde, fused, laboratory Euler at {lab * 1e9:.3f} ns"] = (
         rates["E"]["jaxsde, fused"]["rate"] * lab
     )
@@ -258,7 +308,7 @@ def equal_accuracy(rates: dict) -> dict:
 # --- what is told ---------------------------------------------------------------------------------
 
 
-def tell(rates: dict, accuracy: dict) -> str:
+def tell(rates: dict, accuracy: dict, peak: float) -> str:
     """Return the tables, in Markdown."""
     lines = []
     for workload, made in rates.items():
@@ -266,11 +316,21 @@ def tell(rates: dict, accuracy: dict) -> str:
         lines += [f"\n| {workload} | shot-steps/s | range | fused is faster by | largest z |"]
         lines += ["| --- | --- | --- | --- | --- |"]
         for name, one in sorted(made.items(), key=lambda item: -item[1]["rate"]):
-            z = "" if one["largest_z"] is None else f"{one['largest_z']:.1f}"
             lines.append(
                 f"| {name} | {one['rate']:.2e} | {one['low']:.2e} to {one['high']:.2e} | "
-                f"{best / one['rate']:.3g} | {z} |"
+                f"{best / one['rate']:.3g} | {one['largest_z']:.1f} |"
             )
+    if peak:
+        lines += [
+            "\n| fused | instructions, bytes of a shot-step | share of the peak |",
+            "| --- | --- | --- |",
+        ]
+        for workload, (instructions, written) in COUNTS.items():
+            share = rates[workload]["jaxsde, fused"]["rate"] * instructions / 16 / peak
+            lines.append(f"| {workload} | {instructions}/16, {written} | {100 * share:.0f} % |")
+        lines.append(
+            f"\nPeak: {peak:.3g} vector instructions per second (fused products, all cores)."
+        )
     best = accuracy["jaxsde, fused, exact steps"]
     lines += [
         "\n| at 1 % of the occupations | shot-seconds per second | ratio |",
@@ -315,7 +375,8 @@ def main() -> None:
     print(
         f"{device.device_kind}, {platform.processor() or platform.machine()}, JAX {jax.__version__}"
     )
-    print(tell(rates, accuracy))
+    peak = rivals.peak() if device.platform == "cpu" else 0.0
+    print(tell(rates, accuracy, peak))
     given.out.mkdir(parents=True, exist_ok=True)
     name = f"engines-{device.platform}"
     text = json.dumps(dict(device=device.device_kind, jax=jax.__version__, rates=rates,

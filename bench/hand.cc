@@ -110,6 +110,23 @@ void on_all(int64_t n, Work&& work) {
 
 extern "C" {
 
+// n fused products of vectors on every core, in sixteen independent chains: the peak of the machine.
+float hand_peak(int64_t n) {
+  std::vector<float> out(std::thread::hardware_concurrency());
+  on_all(int64_t(out.size()) * W, [&](int64_t first, int64_t) {
+    F chain[16];
+    for (int i = 0; i < 16; ++i) chain[i] = L::splat(float(i));
+    const F factor = L::splat(0.999f), shift = L::splat(float(first + 1));
+    for (int64_t i = 0; i < n; i += 16) {
+#pragma GCC unroll 16
+      for (int j = 0; j < 16; ++j) chain[j] = chain[j] * factor + shift;
+    }
+    for (int j = 1; j < 16; ++j) chain[0] += chain[j];
+    out[first / W] = chain[0][0];
+  });
+  return out[0];
+}
+
 void hand_x(const float* a, const float* r, const float* c, const float* s, int64_t n,
             int64_t steps, float* record) {
   on_all(n, [=](int64_t first, int64_t last) {

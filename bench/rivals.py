@@ -6,9 +6,12 @@ that runs it once and returns final states or filter outputs, whose moments the 
 
 import ctypes
 import dataclasses
+import functools
+import os
 import pathlib
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +68,8 @@ def numpy_steps(case: Case) -> Run:
                 if case.weights is not None:
                     q += case.weights[t].T @ now
             x = a @ x + r @ xi
+        if y is not None:
+            return y[-1]
         return q if case.weights is not None else x
 
     return run
@@ -115,6 +120,8 @@ def numba_steps(case: Case) -> Run:
         q = np.zeros((case.shots, 4), np.float32)
         last = np.empty((case.shots, 6), np.float32)
         all_shots(case.shots, case.steps, y, q, last)
+        if record:
+            return y[:, -1].T
         return q.T if filtered else last.T
 
     return run
@@ -122,12 +129,7 @@ def numba_steps(case: Case) -> Run:
 
 def hand_written(case: Case) -> Run:
     """Return the C++ of bench/hand.cc: threads, sixteen shots side by side, one map for all."""
-    source = pathlib.Path(__file__).with_name("hand.cc")
-    library = pathlib.Path(tempfile.mkdtemp()) / "hand.so"
-    flags = (*native.CPU_FLAGS, "-pthread", f"-I{native.source_folder()}")
-    compiler = native.compilers("cpu")[0]
-    subprocess.run([compiler, *flags, str(source), "-o", str(library)], check=True)
-    loaded = ctypes.CDLL(str(library))
+    loaded = _library()
     matrices = [np.ascontiguousarray(m, np.float32) for m in (case.A, case.R, case.C, case.S)]
     n = 16 * (case.shots // 16)
     weights = None if case.weights is None else np.ascontiguousarray(case.weights, np.float32)
@@ -150,6 +152,26 @@ def hand_written(case: Case) -> Run:
         return np.moveaxis(out, 1, 0).reshape(size[1], n)
 
     return run
+
+
+def peak() -> float:
+    """Return the vector instructions per second of all cores, sixteen numbers each."""
+    n = 1 << 28
+    library = _library()
+    library.hand_peak(ctypes.c_int64(n // 8))
+    start = time.perf_counter()
+    library.hand_peak(ctypes.c_int64(n))
+    return (os.cpu_count() or 1) * n / (time.perf_counter() - start)
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    """Return bench/hand.cc, compiled as the kernel is."""
+    source = pathlib.Path(__file__).with_name("hand.cc")
+    made = pathlib.Path(tempfile.mkdtemp()) / "hand.so"
+    flags = (*native.CPU_FLAGS, "-pthread", f"-I{native.source_folder()}")
+    subprocess.run([native.compilers("cpu")[0], *flags, str(source), "-o", str(made)], check=True)
+    return ctypes.CDLL(str(made))
 
 
 def torchsde_steps(case: Case) -> Run:
@@ -228,3 +250,61 @@ def diffrax_batched(case: Case) -> Run:
         return jax.block_until_ready(solve(jax.random.key(seed)))
 
     return run
+
+
+def turning(case: Case, omega: tuple[float, float]) -> tuple[np.ndarray, Callable]:
+    """Return (M1, R): M less the rotations at omega (rad/ns), and R(t), the rotation by them.
+
+    In the frame u = R(-t) x:  du = R(-t) M1 R(t) u dt + R(-t) B dW.
+    """
+    free = np.zeros((6, 6))
+    for i, w in ((0, omega[0]), (2, omega[1])):
+        free[i, i + 1], free[i + 1, i] = w, -w
+
+    def rotation(t, xp=np):
+        (a, b), (c, d) = ((xp.cos(w * t), xp.sin(w * t)) for w in omega)
+        zero, one = xp.zeros_like(a), xp.ones_like(a)
+        rows = [
+            [a, b, zero, zero, zero, zero],
+            [-b, a, zero, zero, zero, zero],
+            [zero, zero, c, d, zero, zero],
+            [zero, zero, -d, c, zero, zero],
+            [zero, zero, zero, zero, one, zero],
+            [zero, zero, zero, zero, zero, one],
+        ]
+        return xp.stack([xp.stack(row) for row in rows])
+
+    return case.M - free, rotation
+
+
+def diffrax_turning(case: Case, omega: tuple[float, float]) -> Run:
+    """Return diffrax's Euler in the rotating frame, all shots as one state of one solve."""
+    import diffrax
+    import lineax
+
+    coupling, rotation = turning(case, omega)
+    m, b = jnp.asarray(coupling, jnp.float32), jnp.asarray(case.B, jnp.float32)
+    shape = (6, case.shots)
+
+    def at(t):
+        return rotation(jnp.asarray(t, jnp.float32), jnp)
+
+    def spread(t):
+        turned = at(-t) @ b
+        sizes = jax.ShapeDtypeStruct(shape, jnp.float32)
+        return lineax.FunctionLinearOperator(lambda dw: turned @ dw, sizes)
+
+    @jax.jit
+    def solve(key):
+        noise = diffrax.UnsafeBrownianPath(jax.ShapeDtypeStruct(shape, jnp.float32), key)
+        terms = diffrax.MultiTerm(
+            diffrax.ODETerm(lambda t, u, _: at(-t) @ (m @ (at(t) @ u))),
+            diffrax.ControlTerm(lambda t, u, _: spread(t), noise),
+        )
+        return diffrax.diffeqsolve(
+            terms, diffrax.Euler(), 0.0, case.dt * case.steps, case.dt,
+            jnp.ones(shape, jnp.float32), saveat=diffrax.SaveAt(t1=True),
+            adjoint=diffrax.DirectAdjoint(), max_steps=case.steps + 8, throw=False,
+        ).ys[0]  # fmt: skip
+
+    return lambda seed: jax.block_until_ready(solve(jax.random.key(seed)))

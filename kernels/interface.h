@@ -73,6 +73,7 @@ ffi::ErrorOr<Call<TYPE>> read_call(JAXSDE_OPERANDS(TYPE)) {
                int(terms),
                int(shape[0]) - 1,
                int(n_filters),
+               n_filters > 0 || record->element_count() > 0,
                program.typed_data(),
                live.typed_data(),
                tables.typed_data(),

@@ -31,6 +31,8 @@ struct Shape {
   static constexpr JAXSDE_FN int row(int i) { return i * (N + 1) + i * (i + 1) / 2; }
 };
 
+// The bit of `live` that is set if every row has no normal but its own.
+constexpr uint32_t DIAGONAL_NOISE = 1u << 30;
 constexpr int MAX_FILTERS = 16;
 constexpr int MAX_NODES = 16;
 constexpr int MAX_TERMS = MAX_NODES * (MAX_NODES + 1) / 2;
@@ -47,8 +49,9 @@ struct Plan {
   int nodes, terms;          // of the polynomials in the offsets: degrees i + j < nodes
   int tangents;              // D
   int n_filters;             // a multiple of four, zero for none
+  bool outputs;              // whether anything reads y
   const int32_t* program;    // (segments, COLUMNS)
-  const int32_t* live;       // (maps,): bit p is set if the normals 2 p and 2 p + 1 are used
+  const int32_t* live;       // (maps,): bit p for whether the normals 2 p and 2 p + 1 are used
   const T* tables;           // (1 + D, maps, 1 + terms, SIZE); the constant as a sum of two numbers
   const T* start;            // (1 + D, N (N + 1)/2): rows of the root of the initial covariance
   const T* weights;          // (samples, K, filters)
@@ -95,7 +98,8 @@ JAXSDE_FN void evaluate(const typename L::T* table, int terms,
 }
 
 // Row i of a map applied to (x, xi), or of its tangent without the part of the state's tangent.
-template <class L, int N, int K>
+// DIAGONAL: it has no normals but its own, as all Euler-Maruyama steps.
+template <class L, int N, int K, bool DIAGONAL = false>
 JAXSDE_FN typename L::F apply_row(const typename L::F* map, int i, const typename L::F (&x)[N],
                                   const typename L::F (&xi)[N + K]) {
   const typename L::F* row = map + Shape<N, K>::row(i);
@@ -104,7 +108,7 @@ JAXSDE_FN typename L::F apply_row(const typename L::F* map, int i, const typenam
   for (int j = 0; j < N; ++j) sum = sum + row[1 + j] * x[j];
   JAXSDE_UNROLL
   for (int j = 0; j < N + K; ++j) {
-    if (j <= i) sum = sum + row[1 + N + j] * xi[j];
+    if (DIAGONAL ? j == i : j <= i) sum = sum + row[1 + N + j] * xi[j];
   }
   return sum;
 }
@@ -187,14 +191,27 @@ JAXSDE_FN void sample(const Plan<typename L::T>& plan, const Key& key, typename 
       sink.record(d + 1, t, seen);
     }
   }
-  JAXSDE_UNROLL
-  for (int i = 0; i < N; ++i) next[i] = apply_row<L, N, K>(room.maps, i, x, xi);
-  JAXSDE_UNROLL
-  for (int k = 0; k < K; ++k) y[k] = apply_row<L, N, K>(room.maps, N + k, x, xi);
+  const bool diagonal = live & DIAGONAL_NOISE;
+  if (plan.outputs) {
+    if (diagonal) {
+      JAXSDE_UNROLL
+      for (int k = 0; k < K; ++k) y[k] = apply_row<L, N, K, true>(room.maps, N + k, x, xi);
+    } else {
+      JAXSDE_UNROLL
+      for (int k = 0; k < K; ++k) y[k] = apply_row<L, N, K>(room.maps, N + k, x, xi);
+    }
+    filter<L, K>(weights, plan.n_filters, y, q);
+    sink.record(0, t, y);
+  }
+  if (diagonal) {
+    JAXSDE_UNROLL
+    for (int i = 0; i < N; ++i) next[i] = apply_row<L, N, K, true>(room.maps, i, x, xi);
+  } else {
+    JAXSDE_UNROLL
+    for (int i = 0; i < N; ++i) next[i] = apply_row<L, N, K>(room.maps, i, x, xi);
+  }
   JAXSDE_UNROLL
   for (int i = 0; i < N; ++i) x[i] = next[i];
-  filter<L, K>(weights, plan.n_filters, y, q);
-  sink.record(0, t, y);
   sink.sums(t, x);
 }
 

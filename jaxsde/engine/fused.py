@@ -76,14 +76,19 @@ def advance_fused(
         n_filters=n_filters,
         group=GROUP if asked.features(table.n) else TASK,
     )
-    # Filters come in fours; (samples, quadratures, filters), as the loop reads them.
-    padded = 4 * math.ceil(n_filters / 4)
+    row = jnp.zeros(table.n) if row is None else row
+    return _outputs(job, dtype, table.maps, table.start, seed, ids, row, weights)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _outputs(job: _Job, dtype, maps, start, seed, ids, row, weights) -> Outputs:
     if weights is None:
         wide = jnp.zeros((0,), dtype)
     else:
-        wide = jnp.pad(jnp.moveaxis(weights, 0, -1), ((0, 0), (0, 0), (0, padded - n_filters)))
-    row = jnp.zeros(table.n) if row is None else row
-    made = _advance(job, table.maps, table.start, seed, ids, row.astype(dtype), wide.astype(dtype))
+        # Filters come in fours; (samples, quadratures, filters), as the loop reads them.
+        surplus = -job.n_filters % 4
+        wide = jnp.pad(jnp.moveaxis(weights, 0, -1), ((0, 0), (0, 0), (0, surplus)))
+    made = _advance(job, maps, start, seed, ids, row.astype(dtype), wide.astype(dtype))
     return Outputs(**made._asdict(), clipped=jnp.zeros(ids.shape[0], jnp.int32))
 
 
@@ -100,18 +105,22 @@ def _operands(maps: Array, dtype: jnp.dtype) -> tuple[Array, Bool[Array, "maps s
 
 
 def _live_pairs(used: Bool[Array, "maps size"], n: int, k: int) -> Int[Array, "maps"]:
-    """Return for each map a bit for each pair of normals that some row uses."""
+    """Return for each map a bit for each pair of normals that some row uses.
+
+    Bit 30 tells that every row uses no normal but its own.
+    """
     columns = [jnp.zeros(used.shape[0], bool)] * (n + k)
-    at = 0
+    at, diagonal = 0, jnp.ones(used.shape[0], bool)
     for i in range(n + k):
         at += n + 1
         for j in range(i + 1):
             columns[j] = columns[j] | used[:, at + j]
+        diagonal = diagonal & ~used[:, at : at + i].any(axis=1)
         at += i + 1
     pairs = [jnp.stack(columns[j : j + 2]).any(0) for j in range(0, n + k, 2)]
     return sum(
         (pair.astype(jnp.int32) << p for p, pair in enumerate(pairs)),
-        start=jnp.zeros(used.shape[0], jnp.int32),
+        start=diagonal.astype(jnp.int32) << 30,
     )
 
 

@@ -18,6 +18,7 @@ from jaxsde.engine.plan import (
     Segment,
     chebyshev_grid,
     chebyshev_projection,
+    jitter_basis,
     sigmas,
     transitions,
 )
@@ -75,8 +76,7 @@ def step_table(
         independent.  dt: s.  model: a key of SIGNALS.
     """
     nodes = resolution.jitter_nodes
-    # The last point, no offset at all, decides which directions have no noise.
-    grid = jnp.concatenate([chebyshev_grid(nodes), jnp.zeros((1, 2))])
+    grid = chebyshev_grid(nodes)
     made, program, count = [], [], 0
     for part, readout in zip(parts, readouts, strict=True):
         at = transitions(params, part, grid * sigmas(params)[None], dt, resolution, model)
@@ -100,7 +100,10 @@ def step_table(
 def _segment_maps(
     at: Transition, readout, noise, dt, nodes: int
 ) -> Float[Array, "maps terms size"]:
-    """Return the coefficients of a segment's maps from its Transitions at the grid and at zero."""
+    """Return the coefficients of a segment's maps from its Transitions on the grid."""
+    projection = chebyshev_projection(nodes)
+    # What the grid makes of a shot without offsets decides which directions have no noise.
+    middle = jnp.asarray(projection.T) @ jitter_basis(jnp.zeros((2, 1)), nodes)[:, 0]
     moves = at.A.ndim == 4
     if not moves:
         at, readout = jax.tree.map(lambda leaf: leaf[None], (at, readout))
@@ -111,11 +114,11 @@ def _segment_maps(
             at.A[..., :N_STATE], at.Q
         )
         a, c, joint = (jnp.moveaxis(leaf, 0, -1) for leaf in outputs)
-        live = jnp.diagonal(psd_cholesky(joint[..., -1])) > 0
-        root = psd_cholesky(joint[..., :-1], live)
-        rows = jnp.concatenate([a, c])[..., :-1]
+        live = jnp.diagonal(psd_cholesky(joint @ middle)) > 0
+        root = psd_cholesky(joint, live)
+        rows = jnp.concatenate([a, c])
         values = jnp.concatenate([_row(rows[i], root[i, : i + 1]) for i in range(rows.shape[0])])
-        return jnp.asarray(chebyshev_projection(nodes)) @ values.T
+        return jnp.asarray(projection) @ values.T
 
     return jax.vmap(one)(at, readout)
 

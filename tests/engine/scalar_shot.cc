@@ -33,6 +33,7 @@ extern "C" void scalar_record(const uint32_t* seed, const uint32_t* ids, int64_t
   plan.n_samples = n_samples;
   plan.nodes = nodes;
   plan.terms = nodes * (nodes + 1) / 2;
+  plan.outputs = true;
   plan.program = program;
   plan.live = live;
   plan.tables = tables;
