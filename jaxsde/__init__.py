@@ -19,6 +19,7 @@ from jaxsde.engine.spectrum import sampled_density, sidebands, spectral_density
 from jaxsde.engine.step import Step, decimate
 from jaxsde.engine.technical import Technical
 from jaxsde.inference.calibrate import Calibration, calibrate
+from jaxsde.inference.likelihood import log_likelihood
 from jaxsde.physics.model import diffusion, drift
 from jaxsde.physics.params import Params
 from jaxsde.physics.sequence import Controls, Sequence, Stage, Switching
@@ -63,6 +64,7 @@ __all__ = [
     "expected_displacement",
     "fit_gain",
     "instability_gain",
+    "log_likelihood",
     "log_negativity",
     "matched_filter",
     "mean_squared_displacement",
