@@ -19,7 +19,20 @@ from jaxsde.engine.spectrum import sampled_density, sidebands, spectral_density
 from jaxsde.engine.step import Step, decimate
 from jaxsde.engine.technical import Technical
 from jaxsde.inference.calibrate import Calibration, calibrate
+from jaxsde.inference.design import Design, best_design, expected_information
+from jaxsde.inference.goodness import GoodnessOfFit, goodness_of_fit
 from jaxsde.inference.likelihood import log_likelihood
+from jaxsde.inference.problem import DataSet
+from jaxsde.inference.transform import Gaussian, LogNormal
+from jaxsde.inference.uncertainty import (
+    Identifiability,
+    Profile,
+    cramer_rao,
+    fisher_information,
+    identifiability,
+    observed_information,
+    profile,
+)
 from jaxsde.physics.model import diffusion, drift
 from jaxsde.physics.params import Params
 from jaxsde.physics.sequence import Controls, Sequence, Stage, Switching
@@ -38,12 +51,19 @@ __version__ = "0.1.0"
 __all__ = [
     "Calibration",
     "Controls",
+    "DataSet",
+    "Design",
     "Detector",
     "FilterBank",
     "GainFit",
+    "Gaussian",
+    "GoodnessOfFit",
+    "Identifiability",
+    "LogNormal",
     "MeanSquaredDisplacement",
     "Moments",
     "Params",
+    "Profile",
     "Resolution",
     "Sequence",
     "Shots",
@@ -52,9 +72,11 @@ __all__ = [
     "Switching",
     "Technical",
     "apply_filters",
+    "best_design",
     "calibrate",
     "choose_resolution",
     "covariance",
+    "cramer_rao",
     "decimate",
     "derived",
     "diffusion",
@@ -62,16 +84,22 @@ __all__ = [
     "epr_variance",
     "estimate_moments",
     "expected_displacement",
+    "expected_information",
+    "fisher_information",
     "fit_gain",
+    "goodness_of_fit",
+    "identifiability",
     "instability_gain",
     "log_likelihood",
     "log_negativity",
     "matched_filter",
     "mean_squared_displacement",
     "normal_modes",
+    "observed_information",
     "optical_coupling",
     "optical_shift",
     "physicality",
+    "profile",
     "purity",
     "record_covariance",
     "sampled_density",
