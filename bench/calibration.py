@@ -149,7 +149,7 @@ def draw(lines: list[dict], bound: np.ndarray, path: pathlib.Path) -> None:
 
 def main() -> None:
     """Run or report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("run")
     one.add_argument("--objective", choices=OBJECTIVES, default="likelihood")

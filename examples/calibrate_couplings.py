@@ -37,7 +37,7 @@ UNITS = {
 
 def take_records(sequence: js.Sequence, detector: js.Detector) -> np.ndarray:
     """Return the records of 200 shots; a laboratory loads its own here."""
-    shots = js.simulate(jax.random.key(2018), js.Params.kohler2018(), sequence, detector, 200)
+    shots = js.simulate(jax.random.key(7), js.Params.kohler2018(), sequence, detector, 200)
     return np.asarray(shots.record)
 
 
@@ -133,6 +133,7 @@ def draw_prediction(fit, record, sequence, detector, path: pathlib.Path) -> None
     expected = np.asarray(js.expected_displacement(start, sequence, detector))
     ax.plot(time, expected / TWO_PI**2 / 1e6, "k:", linewidth=1, label="of the start")
     ax.set(xlabel="time (µs)", ylabel="⟨D²⟩/(2π)² (kHz²)")
+    ax.set_ylim(-1e4, 6e4)  # of the dim preparation noise is left
     ax.legend(fontsize=8)
     figure.savefig(path, dpi=150)
     plt.close(figure)
@@ -140,7 +141,7 @@ def draw_prediction(fit, record, sequence, detector, path: pathlib.Path) -> None
 
 def main() -> None:
     """Calibrate, report and draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     default = pathlib.Path("results/calibrate_couplings")
     parser.add_argument("--out", type=pathlib.Path, default=default)
     out = parser.parse_args().out

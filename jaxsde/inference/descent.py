@@ -136,7 +136,7 @@ def descend(
         point = trial
         history.append(point)
         tell(taken, point.loss)
-    level, error, reason = 0, np.inf, ""
+    level, error, reason, shifts = 0, np.inf, "", []
     while True:
         point, taken, reason = damped_descent(
             evaluate, moving, point, level, history, taken, max_steps, tolerance, tell
@@ -151,6 +151,8 @@ def descend(
         free = moving(finer)
         change = change[free] @ np.linalg.solve(finer.complete[np.ix_(free, free)], change[free])
         error = float(np.sqrt(max(change, 0.0)))
+        # Losses of other levels differ by what more nodes change at the same parameters.
+        shifts.append((len(history), finer.loss - point.loss))
         point, level = finer, level + 1
         if error < LEVEL_ERROR and far(point) < max(tolerance, LEVEL_ERROR):
             # One Newton step more, at the finer level, takes its optimum too.
@@ -167,7 +169,7 @@ def descend(
     return Descent(
         point=point,
         level=level,
-        loss=np.array([p.loss for p in history]),
+        loss=_comparable(history, shifts),
         path=np.stack([p.u for p in history]),
         decrement=decrement,
         level_error=error,
@@ -175,6 +177,14 @@ def descend(
         converged=not reason,
         reason=reason,
     )
+
+
+def _comparable(history: list[Point], shifts: list[tuple[int, float]]) -> np.ndarray:
+    """Return the losses of a descent as the last level has them."""
+    loss = np.array([p.loss for p in history])
+    for count, shift in shifts:
+        loss[:count] += shift
+    return loss
 
 
 def damped_descent(

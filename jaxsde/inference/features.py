@@ -79,7 +79,8 @@ def make_features(kind: str, model: Model, stage: str, windows: int) -> Features
 def _bins(length: int, dt: float) -> np.ndarray:
     """Return the frequencies of a window (Hz) that lie within the band of S11."""
     f = np.arange(1, length // 2) / (length * dt)
-    found = f[(f >= BAND[0]) & (f <= BAND[1])]
+    # A bin on the edge of the band is in it, however it is rounded.
+    found = f[(f >= BAND[0] * (1 - 1e-9)) & (f <= BAND[1] * (1 + 1e-9))]
     if not found.size:
         raise ValueError(
             f"features: wanted windows that tell {BAND[0]:g} from {BAND[1]:g} Hz, got "

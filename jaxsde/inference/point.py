@@ -164,6 +164,6 @@ def likelihood_point(objective: Likelihood, u: np.ndarray, level: int) -> Point:
 
 def prior_slopes(problem: Problem, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the priors' residuals and their derivatives in u."""
-    u = jnp.asarray(u)
-    slope = jax.jacfwd(lambda u: prior_residuals(problem, u))(u)
-    return np.asarray(prior_residuals(problem, u)), np.asarray(slope)
+    at = jnp.asarray(u)
+    slope = jax.jacfwd(lambda u: prior_residuals(problem, u))(at)
+    return np.asarray(prior_residuals(problem, at)), np.asarray(slope)
