@@ -119,23 +119,13 @@ def descend(
             "params: the start gives no finite loss; start closer, or check the detector's scale"
         )
     check_determined(point, names)
-    history, taken = [point], 0
     moving = functools.partial(inside, edges=edges)
 
     def far(point: Point) -> float:
         return decrement_of(point, moving(point))
 
-    optimiser = optax.chain(optax.clip(LONGEST), optax.sgd(1.0))
-    state = optimiser.init(jnp.asarray(point.u))
-    while taken < min(WARM_STEPS, max_steps) and far(point) > WARM:
-        update, state = optimiser.update(jnp.asarray(-step_of(point, 0.1, moving(point))), state)
-        trial = evaluate(np.asarray(optax.apply_updates(jnp.asarray(point.u), update)), 0)
-        taken += 1
-        if not trial.loss < point.loss:
-            break
-        point = trial
-        history.append(point)
-        tell(taken, point.loss)
+    history = _warm_start(evaluate, moving, point, min(WARM_STEPS, max_steps), tell)
+    point, taken = history[-1], len(history) - 1
     level, error, reason, shifts = 0, np.inf, "", []
     while True:
         point, taken, reason = damped_descent(
@@ -177,6 +167,28 @@ def descend(
         converged=not reason,
         reason=reason,
     )
+
+
+def _warm_start(
+    evaluate: Evaluate,
+    moving: Callable[[Point], np.ndarray],
+    point: Point,
+    most: int,
+    tell: Callable[[int, float], None],
+) -> list[Point]:
+    """Return the points of optax's clipped natural gradients, while these lower the loss."""
+    history = [point]
+    optimiser = optax.chain(optax.clip(LONGEST), optax.sgd(1.0))
+    state = optimiser.init(jnp.asarray(point.u))
+    while len(history) <= most and decrement_of(point, moving(point)) > WARM:
+        update, state = optimiser.update(jnp.asarray(-step_of(point, 0.1, moving(point))), state)
+        trial = evaluate(np.asarray(optax.apply_updates(jnp.asarray(point.u), update)), 0)
+        if not trial.loss < point.loss:
+            break
+        point = trial
+        history.append(point)
+        tell(len(history) - 1, point.loss)
+    return history
 
 
 def _comparable(history: list[Point], shifts: list[tuple[int, float]]) -> np.ndarray:

@@ -198,24 +198,19 @@ def best_design(
         raise ValueError(f"knobs: wanted names that are not free, got {', '.join(sorted(both))}")
     model, frees = _model(params, free, sequence, detector)
     turned = tuple(make_free([model], name, knobs, (0,), name) for name in knobs)
-    resolution = _resolution(model)
-    which = jnp.asarray(interval_of(sequence, resolution))
-    i, last = tuple(free).index(target), sequence.stages[-1].n_samples
-    first = sequence.n_samples - last
+    last = sequence.stages[-1].n_samples
+    # What comes before may tell nothing: the last stage takes at least a quarter of its length.
+    first = sequence.n_samples - last + last // 4
     length = (np.arange(sequence.n_samples) + 1) * sequence.sample_interval + between
-
-    def with_value(v):
-        m = placed(model, turned, v, 0)
-        info = _information(jnp.zeros(len(frees)), m, frees, resolution, which)
-        slope = jnp.diagonal(jax.jacfwd(lambda u: values_of(frees, u))(jnp.zeros(len(frees))))
-        # The pulse alone may tell nothing: the last stage is looked at from its second half on.
-        tail = info[first + last // 4 :] / (slope[:, None] * slope[None])[None]
-        crb = jnp.linalg.inv(tail)[:, i, i]
-        times = jnp.asarray(length)[first + last // 4 :] * crb / error**2
-        best = jnp.argmin(times)
-        value = jnp.log(times[best])
-        return value, (value, best)
-
+    with_value = functools.partial(
+        _log_time,
+        model=model,
+        turned=turned,
+        frees=frees,
+        resolution=_resolution(model),
+        index=tuple(free).index(target),
+        length=jnp.asarray(length[first:]) / error**2,
+    )
     # Both time and knobs are on logarithmic scales, so that slopes are of order one.
     optimiser = optax.chain(optax.clip(1.0), optax.sgd(rate, momentum=0.5))
     v = jnp.zeros(len(turned))
@@ -231,7 +226,7 @@ def best_design(
         v = optax.apply_updates(v, update)
     value, v, best = min(found, key=lambda one: one[0])
     done = jax.tree.map(lambda x: float(x), placed(model, turned, jnp.asarray(v), 0))
-    samples = first + last // 4 + best + 1
+    samples = first + best + 1
     seconds = float(np.exp(value))
     return Design(
         knobs=tuple(knobs),
@@ -243,3 +238,17 @@ def best_design(
         seconds=seconds,
         history=np.array(history),
     )
+
+
+def _log_time(v, *, model: Model, turned, frees, resolution, index: int, length):
+    """Return the log of the time that the knobs at v need, twice, and the best place to end."""
+    m = placed(model, turned, v, 0)
+    which = jnp.asarray(interval_of(m.sequence, resolution))
+    start = jnp.zeros(len(frees))
+    info = _information(start, m, frees, resolution, which)[-length.shape[0] :]
+    slope = jnp.diagonal(jax.jacfwd(lambda u: values_of(frees, u))(start))
+    crb = jnp.linalg.inv(info / (slope[:, None] * slope[None])[None])[:, index, index]
+    times = length * crb
+    best = jnp.argmin(times)
+    value = jnp.log(times[best])
+    return value, (value, best)
