@@ -5,8 +5,8 @@ import pytest
 
 import jaxsde
 import pulse_and_ringdown as tiny
-from jaxsde.inference.point import likelihood_point, make_likelihood
-from jaxsde.inference.problem import make_problem
+from jaxsde.engine.records import record_covariance
+from jaxsde.engine.resolution import choose_resolution
 from pulse_and_ringdown import DETECTOR, FREE, PARAMS, SEQUENCE, TRUTH
 
 CALM = dataclasses.replace(PARAMS, sigma_m=0.0, sigma_s=0.0)
@@ -17,14 +17,24 @@ def information(params=CALM, sequence=SEQUENCE):
     return np.asarray(found) * np.outer(TRUTH, TRUTH)
 
 
-def test_information_is_what_records_have_on_average():
-    """Against the data's own mean over 400 shots, which is known to some 5 %."""
-    problem = make_problem(PARAMS, tiny.shots(400, 7), FREE, sequence=SEQUENCE, detector=DETECTOR)
-    point = likelihood_point(make_likelihood(problem), np.zeros(3), 1)
-    got, want = 400 * information()[-1], point.complete
+def test_information_is_that_of_the_joint_gaussian():
+    """I_ab = tr(S^-1 S_a S^-1 S_b)/2, S the covariance of whole records, S_a by differences."""
+    short = tiny.sequence(pulse=10, ringdown=14)
+    resolution = choose_resolution(CALM, short)
+
+    def covariance(i, factor):
+        params = dataclasses.replace(CALM, **{FREE[i]: factor * getattr(CALM, FREE[i])})
+        made = record_covariance(params, short, DETECTOR, resolution, nodes=(1, 1))
+        return np.asarray(made).reshape(48, 48)
+
+    inverse = np.linalg.inv(covariance(0, 1.0))
+    h = 1e-3
+    slopes = [(covariance(i, 1 + h) - covariance(i, 1 - h)) / (2 * h) for i in range(3)]
+    want = 0.5 * np.array([[np.trace(inverse @ a @ inverse @ b) for b in slopes] for a in slopes])
+    got = information(sequence=short)[-1]
     scale = np.sqrt(np.outer(np.diag(want), np.diag(want)))
-    assert np.abs((got - want) / scale).max() < 0.15
-    assert np.abs(got / want - 1)[0, 0] < 0.15
+    np.testing.assert_allclose(got / scale, want / scale, atol=2e-5)
+    assert np.abs(want / scale)[0, 1] > 1e-3
 
 
 def test_information_gathers_sample_by_sample():

@@ -104,9 +104,32 @@ def test_the_loss_is_the_public_likelihood_and_the_priors():
     assert point.squares.sum() == pytest.approx(960, abs=4 * 44)
 
 
+@functools.cache
+def many():
+    """Return 400 shots of the tiny experiment."""
+    return jaxsde.simulate(jax.random.key(8), tiny.PARAMS, tiny.SEQUENCE, tiny.DETECTOR, 400)
+
+
+def test_the_scores_of_shots_scatter_by_the_information():
+    """Over 400 shots scores have mean 0 and the information for their variance."""
+    problem = make_problem(
+        tiny.PARAMS, many(), tiny.FREE, sequence=tiny.SEQUENCE, detector=tiny.DETECTOR
+    )
+    point = likelihood_point(make_likelihood(problem), np.zeros(3), 1)
+    n = len(point.scores)
+    z = point.scores.mean(axis=0) / point.scores.std(axis=0) * np.sqrt(n)
+    assert np.abs(z).max() < 4
+    scatter = point.scores.T @ point.scores
+    scale = np.sqrt(np.outer(np.diag(scatter), np.diag(scatter)))
+    # Scores have long tails: their second moments of 400 shots are known to some 15 %.
+    assert np.abs((point.information - scatter) / scale).max() < 0.45
+    # What is missing since frequencies are not known is positive.
+    assert (np.linalg.eigvalsh(point.complete - point.information) > 0).all()
+
+
 def test_expected_offsets_follow_the_frequencies_of_the_shots():
     """What single shots tell of their frequencies is little, but not wrong."""
-    made = jaxsde.simulate(jax.random.key(8), tiny.PARAMS, tiny.SEQUENCE, tiny.DETECTOR, 400)
+    made = many()
     one = make_problem(tiny.PARAMS, made, tiny.FREE, sequence=tiny.SEQUENCE, detector=tiny.DETECTOR)
     point = likelihood_point(make_likelihood(one), np.zeros(3), 1)
     true = np.stack([made.omega_m - tiny.PARAMS.omega_m, made.omega_s - tiny.PARAMS.omega_s])

@@ -5,8 +5,6 @@ import pytest
 
 import jaxsde
 import pulse_and_ringdown as tiny
-from jaxsde.inference.point import likelihood_point, make_likelihood
-from jaxsde.inference.problem import make_problem
 from pulse_and_ringdown import FREE, TRUTH, calibrate, shots
 
 
@@ -28,23 +26,6 @@ def test_observed_and_expected_information_agree_as_far_as_100_shots_tell():
     # A shot's information scatters by about its own size: 10 % of 100 shots.
     assert np.abs((observed - expected) / scale).max() < 0.3
     assert np.abs((observed - expected) / scale).max() > 1e-4
-
-
-def test_the_scores_of_shots_scatter_by_the_information():
-    """Over 400 shots scores have mean 0 and the information for their variance."""
-    problem = make_problem(
-        tiny.PARAMS, shots(400, 7), FREE, sequence=tiny.SEQUENCE, detector=tiny.DETECTOR
-    )
-    point = likelihood_point(make_likelihood(problem), np.zeros(3), 1)
-    n = len(point.scores)
-    z = point.scores.mean(axis=0) / point.scores.std(axis=0) * np.sqrt(n)
-    assert np.abs(z).max() < 4
-    scatter = point.scores.T @ point.scores
-    scale = np.sqrt(np.outer(np.diag(scatter), np.diag(scatter)))
-    # Scores have long tails: their second moments of 400 shots are known to some 15 %.
-    assert np.abs((point.information - scatter) / scale).max() < 0.45
-    # What is missing since frequencies are not known is positive.
-    assert (np.linalg.eigvalsh(point.complete - point.information) > 0).all()
 
 
 def test_profiles_are_near_laplace_where_the_loss_is_a_parabola():
