@@ -6,7 +6,7 @@ their derivatives x_a follow a linear system driven by white innovations r, so t
     I_ab = sum_t { E[dr_a dr_b] + dlogR_a dlogR_b }
 
 is a sum over its covariance.  It is for shots of known frequencies: an upper bound, which jitter
-lowers (by 3 % for couplings and the paper's jitter).
+lowers (the paper's by 3 % for g_m, 1 % for g_s and 10 % for B_s).
 """
 
 import dataclasses
