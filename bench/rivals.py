@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import shlex
 import subprocess
 import tempfile
 import time
@@ -170,7 +171,9 @@ def _library() -> ctypes.CDLL:
     source = pathlib.Path(__file__).with_name("hand.cc")
     made = pathlib.Path(tempfile.mkdtemp()) / "hand.so"
     flags = (*native.CPU_FLAGS, "-pthread", f"-I{native.source_folder()}")
-    subprocess.run([native.compilers("cpu")[0], *flags, str(source), "-o", str(made)], check=True)
+    subprocess.run(
+        [*shlex.split(native.compilers("cpu")[0]), *flags, str(source), "-o", str(made)], check=True
+    )
     return ctypes.CDLL(str(made))
 
 

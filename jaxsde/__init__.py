@@ -12,13 +12,28 @@ from jaxsde.analysis.moments import Moments, derived, estimate_moments, true_mom
 from jaxsde.analysis.spectra import welch
 from jaxsde.engine.covariance import covariance
 from jaxsde.engine.detect import Detector
+from jaxsde.engine.outputs import Asked, Outputs
 from jaxsde.engine.records import record_covariance
 from jaxsde.engine.resolution import Resolution, choose_resolution
-from jaxsde.engine.simulate import Shots, simulate
+from jaxsde.engine.simulate import Shots, simulate, simulate_outputs
 from jaxsde.engine.spectrum import sampled_density, sidebands, spectral_density
 from jaxsde.engine.step import Step, decimate
 from jaxsde.engine.technical import Technical
 from jaxsde.inference.calibrate import Calibration, calibrate
+from jaxsde.inference.design import Design, best_design, expected_information
+from jaxsde.inference.goodness import GoodnessOfFit, goodness_of_fit
+from jaxsde.inference.likelihood import log_likelihood
+from jaxsde.inference.problem import DataSet
+from jaxsde.inference.transform import Gaussian, LogNormal
+from jaxsde.inference.uncertainty import (
+    Identifiability,
+    Profile,
+    cramer_rao,
+    fisher_information,
+    identifiability,
+    observed_information,
+    profile,
+)
 from jaxsde.physics.model import diffusion, drift
 from jaxsde.physics.params import Params
 from jaxsde.physics.sequence import Controls, Sequence, Stage, Switching
@@ -35,14 +50,23 @@ from jaxsde.physics.theory import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Asked",
     "Calibration",
     "Controls",
+    "DataSet",
+    "Design",
     "Detector",
     "FilterBank",
     "GainFit",
+    "Gaussian",
+    "GoodnessOfFit",
+    "Identifiability",
+    "LogNormal",
     "MeanSquaredDisplacement",
     "Moments",
+    "Outputs",
     "Params",
+    "Profile",
     "Resolution",
     "Sequence",
     "Shots",
@@ -51,9 +75,11 @@ __all__ = [
     "Switching",
     "Technical",
     "apply_filters",
+    "best_design",
     "calibrate",
     "choose_resolution",
     "covariance",
+    "cramer_rao",
     "decimate",
     "derived",
     "diffusion",
@@ -61,20 +87,28 @@ __all__ = [
     "epr_variance",
     "estimate_moments",
     "expected_displacement",
+    "expected_information",
+    "fisher_information",
     "fit_gain",
+    "goodness_of_fit",
+    "identifiability",
     "instability_gain",
+    "log_likelihood",
     "log_negativity",
     "matched_filter",
     "mean_squared_displacement",
     "normal_modes",
+    "observed_information",
     "optical_coupling",
     "optical_shift",
     "physicality",
+    "profile",
     "purity",
     "record_covariance",
     "sampled_density",
     "sidebands",
     "simulate",
+    "simulate_outputs",
     "spectral_density",
     "spring_coupling",
     "static_coupling",

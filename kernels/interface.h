@@ -54,7 +54,10 @@ ffi::ErrorOr<Call<TYPE>> read_call(JAXSDE_OPERANDS(TYPE)) {
   const int64_t terms = nodes * (nodes + 1) / 2;
   if (nodes > MAX_NODES || n_filters > MAX_FILTERS || n_outputs < 1 || n_outputs > 2 ||
       shape[2] != terms + 1 ||
-      shape[3] != (n_outputs == 1 ? Shape<N, 1>::SIZE : Shape<N, 2>::SIZE)) {
+      shape[3] != (n_outputs == 1 ? Shape<N, 1>::SIZE : Shape<N, 2>::SIZE) ||
+      int64_t(weights.element_count()) != n_samples * n_outputs * n_filters ||
+      int64_t(row.element_count()) != N || live.element_count() != size_t(shape[1]) ||
+      int64_t(start.element_count()) != shape[0] * (N * (N + 1) / 2) || n_filters % 4) {
     return ffi::Unexpected(
         ffi::Error::InvalidArgument("jaxsde: a plan that this kernel was not built for"));
   }

@@ -11,6 +11,9 @@ NAMES = (
     *("drift", "diffusion", "instability_gain", "normal_modes", "covariance"),
     *("simulate", "Shots", "mean_squared_displacement", "fit_gain"),
     *("matched_filter", "estimate_moments", "calibrate", "Calibration"),
+    *("log_likelihood", "DataSet", "Gaussian", "LogNormal", "profile", "goodness_of_fit"),
+    *("fisher_information", "observed_information", "cramer_rao", "identifiability"),
+    *("expected_information", "best_design"),
 )
 
 

@@ -7,7 +7,6 @@ Which one runs is chosen by `choose_backend` and told in the result.
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt32
 
@@ -25,6 +24,9 @@ from jaxsde.physics.params import Params
 from jaxsde.physics.sequence import Sequence
 
 BACKENDS = ("auto", "scan", "fused")
+# Of the covariance of a step's noise, relative to itself.
+LAW_ERROR = 1e-6
+_REFUSED = "backend: 'fused' cannot run: {reason}; take backend='scan', or 'auto', which does"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,11 +50,12 @@ SCAN = Backend()
 
 def kernel_here() -> Build:
     """Return the kernel for the default device, built if need be."""
-    kinds = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda"}
-    device = jax.default_backend()
-    if device not in kinds:
-        return Build(platform=device, message=f"there is no kernel for {device}")
-    return kernel(kinds[device], N_STATE)
+    (device,) = jnp.zeros(()).devices()
+    if device.platform == "cpu":
+        return kernel("cpu", N_STATE)
+    if device.platform in ("gpu", "cuda") and "NVIDIA" in device.device_kind:
+        return kernel("cuda", N_STATE)
+    return Build(platform=device.platform, message=f"there is no kernel for {device.device_kind}")
 
 
 def choose_backend(wanted: str, resolution: Resolution, dtype: Any, filters: int = 0) -> Backend:
@@ -69,10 +72,36 @@ def choose_backend(wanted: str, resolution: Resolution, dtype: Any, filters: int
     if not reason:
         return Backend(build=build, note=build.message)
     if wanted == "fused":
-        raise ValueError(
-            f"backend: 'fused' cannot run: {reason}; take backend='scan', or 'auto', which does"
-        )
+        raise ValueError(_REFUSED.format(reason=reason))
     return Backend(note=reason)
+
+
+def choose_engine(
+    wanted: str,
+    params: Params,
+    sequence: Sequence,
+    detector: Detector,
+    resolution: Resolution,
+    dtype: Any,
+    filters: int = 0,
+) -> tuple[Backend, Planned | StepTable]:
+    """Return what runs, and what it reads of concrete params: `choose_backend` and `prepare`.
+
+    The kernel is not taken where its polynomials do not resolve the factor of the noise.
+    Raises ValueError for "fused" where the kernel cannot serve, with the reason.
+    """
+    backend = choose_backend(wanted, resolution, dtype, filters)
+    prepared = prepare(backend, params, sequence, detector, resolution)
+    if isinstance(prepared, StepTable) and not float(prepared.law_error) < LAW_ERROR:
+        reason = (
+            "the noise of this system turns too fast with a shot's frequency offsets for the kernel's "
+            f"polynomials: its covariance errs by {float(prepared.law_error):.1g} of itself"
+        )
+        if wanted == "fused":
+            raise ValueError(_REFUSED.format(reason=reason))
+        backend = Backend(note=reason)
+        prepared = prepare(backend, params, sequence, detector, resolution)
+    return backend, prepared
 
 
 def refusal(build: Build, nodes: int, filters: int, dtype: Any) -> str:
@@ -122,6 +151,13 @@ def run(
     Raises ValueError for weights or sums with a technical layer, which acts on whole records.
     """
     technical, dtype = detector.technical, jnp.dtype(dtype)
+    if weights is not None:
+        wanted = (sequence.n_samples, len(detector.quadratures))
+        if weights.shape[1:] != wanted or not weights.shape[0]:
+            raise ValueError(
+                f"weights: wanted shape (filters, {wanted[0]}, {wanted[1]}) for this sequence and "
+                f"detector, got {weights.shape}"
+            )
     if technical is not None and weights is not None:
         raise ValueError(
             "detector.technical: wanted None where filters run inside the loop, since local "
@@ -170,6 +206,7 @@ def _scanned(
 ) -> Outputs:
     """Return the Outputs of the scan; its sums are made of whole trajectories."""
     features = asked.features(N_STATE)
+    inside = None if asked.record else weights
     result, states, _, clipped = advance(
         seed,
         params,
@@ -178,10 +215,14 @@ def _scanned(
         ids,
         resolution,
         dtype,
-        weights,
+        inside,
         planned=prepared,
         trajectory=features > 0,
     )
+    filters = jnp.zeros((0, 0), dtype)
+    if weights is not None:
+        both = None if inside is not None else jnp.einsum("ftk,tks->fs", weights, result)
+        filters = (result if both is None else both).astype(dtype).T
     sums = jnp.zeros((0, 0, 0), dtype)
     if features:
         groups = range(0, ids.shape[0], GROUP)
@@ -191,8 +232,8 @@ def _scanned(
         states = states[ends]
     nothing = jnp.zeros((0, 0, 0), dtype)
     return Outputs(
-        record=jnp.transpose(result, (2, 0, 1)) if asked.record and weights is None else nothing,
-        filters=jnp.zeros((0, 0), dtype) if weights is None else result.T,
+        record=jnp.transpose(result, (2, 0, 1)) if asked.record else nothing,
+        filters=filters,
         states=jnp.transpose(states, (2, 0, 1)) if asked.states else nothing,
         sums=sums,
         clipped=clipped,

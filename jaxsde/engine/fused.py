@@ -149,6 +149,7 @@ def _call(job: _Job, maps, starts, seed, ids, row, weights) -> _Raw:
             shape(asked.states, lead, shots, stages, job.n),
             shape(features > 0, -(-shots // job.group), samples, features),
         ),
+        vmap_method="sequential",
     )
     record, filters, states, sums = call(
         seed,

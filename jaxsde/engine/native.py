@@ -11,9 +11,11 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence as Series
 from importlib import metadata
 from pathlib import Path
@@ -61,7 +63,7 @@ class Build:
 
     platform: str
     library: Path | None = None
-    targets: dict[str, str] = dataclasses.field(default_factory=dict)
+    targets: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
     compiler: str = ""
     flags: tuple[str, ...] = ()
     cached: bool = False
@@ -89,7 +91,10 @@ def source_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Return where builds are kept: JAXSDE_CACHE_DIR, or jaxsde/kernels in the user's cache."""
+    """Return where builds are kept: JAXSDE_CACHE_DIR, or jaxsde/kernels in the user's cache.
+
+    Raises RuntimeError where a user without a home names neither.
+    """
     own = os.environ.get("JAXSDE_CACHE_DIR")
     if own:
         return Path(own)
@@ -98,98 +103,148 @@ def cache_folder() -> Path:
 
 
 def compilers(kind: str) -> tuple[str, ...]:
-    """Return the compilers to try in turn, "cpu" or "cuda": the user's own choice alone, if any."""
+    """Return the commands to try in turn, "cpu" or "cuda": the user's own choice alone, if any.
+
+    The user's may have arguments of its own ("ccache g++").
+    """
     if kind == "cuda":
         own, names = os.environ.get("NVCC"), ("nvcc",)
     else:
         own, names = os.environ.get("CXX"), ("g++", "clang++", "c++")
-    found = [shutil.which(name) for name in ((own,) if own else names)]
-    return tuple(dict.fromkeys(path for path in found if path is not None))
+    wanted = [shlex.split(own)] if own and own.strip() else [[name] for name in names]
+    found = [(shutil.which(first), rest) for first, *rest in wanted]
+    return tuple(dict.fromkeys(shlex.join([path, *rest]) for path, rest in found if path))
 
 
-@functools.cache
+def _no_compiler(kind: str) -> str:
+    variable, wanted = ("NVCC", "nvcc") if kind == "cuda" else ("CXX", "g++ or clang++")
+    named = os.environ.get(variable)
+    if named:
+        return f"{variable}: wanted a compiler on PATH, got {named!r}; correct it or take it away"
+    return f"no compiler: install {wanted}, or name one with {variable}"
+
+
+# Threads that ask at the same time wait for one build.
+_BUILDING = threading.Lock()
+
+
 def kernel(kind: str, states: int = 6) -> Build:
     """Return the kernel for a kind of device, built and registered if need be.
 
     kind: "cpu" or "cuda".  states: of the systems it is to move.
     """
+    with _BUILDING:
+        return _kernel(kind, states)
+
+
+@functools.cache
+def _kernel(kind: str, states: int) -> Build:
     try:
         folder = source_folder()
     except FileNotFoundError as error:
         return Build(platform=kind, message=str(error))
-    tried = compilers(kind)
-    if not tried:
-        wanted = "nvcc" if kind == "cuda" else "g++ or clang++"
-        return Build(
-            platform=kind, message=f"no compiler: install {wanted}, or name one with "
-            f"{'NVCC' if kind == 'cuda' else 'CXX'}",
-        )  # fmt: skip
     messages = []
-    for compiler in tried:
+    for compiler in compilers(kind):
         made = _with_compiler(kind, states, folder, compiler)
         if made.ready:
             return made
         messages.append(made.message)
-    return Build(platform=kind, message="\n".join(messages))
+    return Build(platform=kind, message="\n".join(messages) or _no_compiler(kind))
 
 
 def _with_compiler(kind: str, states: int, folder: Path, compiler: str) -> Build:
     flags = (*(CUDA_FLAGS if kind == "cuda" else CPU_FLAGS), f"-DJAXSDE_N={states}")
     flags = (*flags, *os.environ.get("JAXSDE_FLAGS", "").split())
-    sources = [folder / name for name in (*SOURCES, LAUNCHERS[kind])]
+    sources, notes = [folder / name for name in (*SOURCES, LAUNCHERS[kind])], []
+    if kind == "cpu" and not _says(compiler, *NATIVE):
+        flags = tuple(flag for flag in flags if flag != "-march=native")
+        notes.append(
+            f"{compiler} knows no -march=native: made for the oldest processor of its kind"
+        )
     outcome = functools.partial(Build, platform=kind, compiler=compiler, flags=flags)
     try:
         name = f"{kind}-{_key(compiler, flags, sources)}.so"
-    except (OSError, subprocess.SubprocessError) as error:
-        return outcome(message=f"{compiler}: {error}")
-    note, kept = "", cache_folder() / name
-    if not kept.is_file():
+        kept, note = _place(name)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        return outcome(message=f"{compiler}: {_told(error)}")
+    if note:
+        notes.append(note)
+    outcome = functools.partial(outcome, message="; ".join(notes))
+    if kept.is_file():
         try:
+            return outcome(library=kept, targets=_register(kind, kept), cached=True)
+        except (OSError, AttributeError):
+            pass  # cut short, or of another system: it is made again
+    failure = _compile(compiler, flags, sources[-1], kept)
+    if failure:
+        return outcome(message=failure)
+    try:
+        return outcome(library=kept, targets=_register(kind, kept))
+    except (OSError, AttributeError, RuntimeError, ValueError) as error:
+        return outcome(message=f"{kept}: cannot be loaded: {error}; set JAXSDE_CACHE_DIR elsewhere")
+
+
+def _place(name: str) -> tuple[Path, str]:
+    """Return where a build is or is to be, and what to say if that is not the cache.
+
+    A folder that cannot be written may still hold it.
+    """
+    try:
+        kept = cache_folder() / name
+        if not kept.is_file():
             kept.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=kept.parent):
                 pass
-        except OSError as error:
-            # The folder lasts as long as the process: the next one builds again.
-            note = (
-                f"the kernel was not kept: {kept.parent} cannot be written ({error.strerror}); "
-                "name another folder with JAXSDE_CACHE_DIR"
-            )
-            kept = Path(_own_folder()) / name
-    cached = kept.is_file()
-    if not cached:
-        failure = _compile(compiler, flags, sources[-1], kept)
-        if failure:
-            return outcome(message=failure)
-    try:
-        targets = _register(kind, kept)
-    except (OSError, AttributeError, RuntimeError, ValueError) as error:
-        return outcome(message=f"{kept}: cannot be loaded: {error}")
-    return outcome(library=kept, targets=targets, cached=cached, message=note)
+        return kept, ""
+    except (OSError, RuntimeError) as error:
+        note = f"the kernel was not kept: {error}; name a folder with JAXSDE_CACHE_DIR"
+        return Path(_own_folder().name) / name, note
 
 
 @functools.cache
-def _own_folder() -> str:
-    """Return a folder of this process alone."""
-    return tempfile.mkdtemp(prefix="jaxsde-kernels-")
+def _own_folder() -> tempfile.TemporaryDirectory:
+    """Return a folder that lasts as long as this process."""
+    return tempfile.TemporaryDirectory(prefix="jaxsde-kernels-")
+
+
+# What a compiler defines for this processor names every feature that it will use.
+NATIVE = ("-march=native", "-dM", "-E", "-x", "c++", os.devnull)
 
 
 def _key(compiler: str, flags: Series[str], sources: Series[Path]) -> str:
     """Return the key of a build."""
-    parts = [platform.machine(), metadata.version("jaxlib"), compiler, *flags]
-    parts.append(_output([compiler, "--version"]))
+    parts = [platform.machine(), *platform.libc_ver(), metadata.version("jaxlib"), compiler, *flags]
+    parts.append(_output(compiler, "--version"))
     if "-march=native" in flags:
-        # What the compiler defines for this processor names every feature that it will use.
-        parts.append(_output([compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull]))
+        parts.append(_output(compiler, *NATIVE))
     made = hashlib.sha256("\0".join(parts).encode())
     for source in sources:
         made.update(source.read_bytes())
     return made.hexdigest()[:24]
 
 
-def _output(command: Series[str]) -> str:
+def _output(compiler: str, *arguments: str) -> str:
+    command = [*shlex.split(compiler), *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=TIMEOUT
     ).stdout
+
+
+def _says(compiler: str, *arguments: str) -> bool:
+    """Tell whether a compiler takes arguments, one that cannot be asked included."""
+    try:
+        _output(compiler, *arguments)
+    except subprocess.CalledProcessError:
+        return False
+    except (OSError, subprocess.SubprocessError):
+        return True  # the next call fails as well, and its message is told
+    return True
+
+
+def _told(error: Exception) -> str:
+    """Return an error's text, with what a failing command said."""
+    said = getattr(error, "stderr", None)
+    return f"{error}\n{said}" if said else str(error)
 
 
 def _compile(compiler: str, flags: Series[str], source: Path, library: Path) -> str:
@@ -198,7 +253,7 @@ def _compile(compiler: str, flags: Series[str], source: Path, library: Path) -> 
     try:
         with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as aside:
             made = Path(aside) / library.name
-            command = [compiler, *flags, *headers, str(source), "-o", str(made)]
+            command = [*shlex.split(compiler), *flags, *headers, str(source), "-o", str(made)]
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=TIMEOUT, check=False
             )

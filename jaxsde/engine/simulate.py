@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxsde.engine.aliasing import aliases
-from jaxsde.engine.backends import Backend, choose_backend, prepare, run
+from jaxsde.engine.backends import Backend, choose_engine, run
 from jaxsde.engine.detect import Detector, check_detector
 from jaxsde.engine.noise import seed_words
-from jaxsde.engine.outputs import Asked
+from jaxsde.engine.outputs import Asked, Outputs
 from jaxsde.engine.plan import sigmas
 from jaxsde.engine.resolution import TOLERANCE, Resolution, choose_resolution
 from jaxsde.engine.scan import frequency_offsets
@@ -104,8 +104,7 @@ def simulate(
     resolution = choose_resolution(
         params, sequence, method=method, substeps=substeps, tolerance=tolerance
     )
-    engine = choose_backend(backend, resolution, dtype)
-    prepared = prepare(engine, params, sequence, detector, resolution)
+    engine, prepared = choose_engine(backend, params, sequence, detector, resolution, dtype)
     seed, asked, parts = seed_words(key), Asked(), []
     for start, block in _blocks(engine, n_shots, block_shots, on_block is not None):
         ids = jnp.uint32(start + first_shot) + jnp.arange(block, dtype=jnp.uint32)
@@ -135,6 +134,60 @@ def simulate(
         method=method,
         resolution=resolution,
     )
+
+
+def simulate_outputs(
+    key: Array,
+    params: Params,
+    sequence: Sequence,
+    detector: Detector,
+    n_shots: int,
+    *,
+    asked: Asked,
+    weights: Float[Array, "filters samples quadratures"] | None = None,
+    method: str = "exact",
+    substeps: int = 1,
+    tolerance: float = TOLERANCE,
+    backend: str = "auto",
+    dtype: Any = None,
+    first_shot: int = 0,
+) -> tuple[Outputs, Backend]:
+    """Simulate shots as `simulate` does, and return only what is asked for, and what ran.
+
+    Filters, sums over shots and final states leave the loop without a record ever being made.
+    asked: what is to leave.  weights: of filters, sum_t weights_t y_t, up to 16 for the kernel.
+    Others as of `simulate`; Raises and warns as it does, and ValueError for weights that do not
+    fit or a technical layer with weights.
+    """
+    check_params(params)
+    check_sequence(sequence)
+    check_detector(detector)
+    _check_run(sequence, detector, n_shots, first_shot, None)
+    for message in aliases(params, sequence):
+        warnings.warn(message, stacklevel=2)
+    dtype = _trajectory_dtype(dtype)
+    resolution = choose_resolution(
+        params, sequence, method=method, substeps=substeps, tolerance=tolerance
+    )
+    filters = 0 if weights is None else weights.shape[0]
+    engine, prepared = choose_engine(
+        backend, params, sequence, detector, resolution, dtype, filters
+    )
+    ids = jnp.uint32(first_shot) + jnp.arange(n_shots, dtype=jnp.uint32)
+    out = run(
+        engine,
+        prepared,
+        seed_words(key),
+        params,
+        sequence,
+        detector,
+        ids,
+        resolution,
+        dtype,
+        asked=asked,
+        weights=weights,
+    )
+    return out, engine
 
 
 def _join(*blocks: Array) -> Array:

@@ -39,12 +39,15 @@ class StepTable:
 
     maps: Chebyshev coefficients of every element, in the order of `jitter_basis`.
     start: rows of the root of the initial covariance.
+    law_error: largest error on the grid of the noise's covariance, in units of its standard
+        deviations: what the polynomials of its factor do not resolve.
     program: which samples each map serves.  n, k: numbers of states and outputs.
     nodes: of the polynomials.
     """
 
     maps: Float[Array, "maps terms size"]
     start: Float[Array, "roots"]
+    law_error: Float[Array, ""]
     program: tuple[Line, ...] = dataclasses.field(metadata=dict(static=True))
     n: int = dataclasses.field(metadata=dict(static=True))
     k: int = dataclasses.field(metadata=dict(static=True))
@@ -77,11 +80,12 @@ def step_table(
     """
     nodes = resolution.jitter_nodes
     grid = chebyshev_grid(nodes)
-    made, program, count = [], [], 0
+    made, program, count, errors = [], [], 0, []
     for part, readout in zip(parts, readouts, strict=True):
         at = transitions(params, part, grid * sigmas(params)[None], dt, resolution, model)
-        maps = _segment_maps(at, readout, noise, dt, nodes)
+        maps, error = _segment_maps(at, readout, noise, dt, nodes)
         made.append(maps)
+        errors.append(error)
         program.append((part.first, part.n_samples, count, part.moves, part.ends_stage))
         count += maps.shape[0]
     root = psd_cholesky(initial_covariance(params))
@@ -89,6 +93,7 @@ def step_table(
     return StepTable(
         maps=jnp.concatenate(made),
         start=root[np.tril_indices(n)],
+        law_error=jnp.max(jnp.stack(errors)),
         program=tuple(program),
         n=n,
         k=readouts[0].shape[-2],
@@ -99,11 +104,15 @@ def step_table(
 @functools.partial(jax.jit, static_argnames=("nodes",))
 def _segment_maps(
     at: Transition, readout, noise, dt, nodes: int
-) -> Float[Array, "maps terms size"]:
-    """Return the coefficients of a segment's maps from its Transitions on the grid."""
+) -> tuple[Float[Array, "maps terms size"], Float[Array, ""]]:
+    """Return the coefficients of a segment's maps from its Transitions on the grid, and law_error.
+
+    The polynomials have fewer terms than the grid has points, so that what they miss shows there.
+    """
     projection = chebyshev_projection(nodes)
     # What the grid makes of a shot without offsets decides which directions have no noise.
     middle = jnp.asarray(projection.T) @ jitter_basis(jnp.zeros((2, 1)), nodes)[:, 0]
+    basis = jitter_basis(chebyshev_grid(nodes).T, nodes)
     moves = at.A.ndim == 4
     if not moves:
         at, readout = jax.tree.map(lambda leaf: leaf[None], (at, readout))
@@ -118,9 +127,15 @@ def _segment_maps(
         root = psd_cholesky(joint, live)
         rows = jnp.concatenate([a, c])
         values = jnp.concatenate([_row(rows[i], root[i, : i + 1]) for i in range(rows.shape[0])])
-        return jnp.asarray(projection) @ values.T
+        kept = jnp.asarray(projection)
+        smooth = jnp.einsum("tg,th,ijg->ijh", kept, basis, root)
+        scale = jnp.sqrt(jnp.einsum("iig->ig", joint))
+        scale = jnp.where(scale > 0, scale, 1.0)
+        off = jnp.einsum("ikg,jkg->ijg", smooth, smooth) - joint
+        return kept @ values.T, jnp.max(jnp.abs(off) / (scale[:, None] * scale[None]))
 
-    return jax.vmap(one)(at, readout)
+    maps, errors = jax.vmap(one)(at, readout)
+    return maps, jnp.max(errors)
 
 
 def _row(coefficients: Array, normals: Array) -> Array:

@@ -1,38 +1,37 @@
-"""Calibrate: couplings by gradient descent through the chain simulate -> filter -> moments.
-
-Two objectives share one loss, the Gaussian quasi-likelihood of the filter outputs q (zero mean),
-
-    loss(theta) = n/2 [ log det S(theta) + tr S(theta)^-1 S_data ],
-
-where S(theta) is either the second-moment matrix of simulated shots with common random numbers
-("pathwise") or its exact expectation ("moments").  It is consistent although jitter makes q a
-mixture of Gaussians; the errors are of sandwich form and allow for that.
-"""
+"""Calibrate: parameters and their errors from records, by descent on one of three objectives."""
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Series
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from jaxsde.analysis.matched import FilterBank, apply_filters, matched_filter
-from jaxsde.engine.covariance import choose_nodes
 from jaxsde.engine.detect import Detector
-from jaxsde.engine.noise import seed_words
-from jaxsde.engine.resolution import Resolution, choose_resolution
-from jaxsde.engine.response import average_filter_covariance
-from jaxsde.engine.scan import advance
-from jaxsde.engine.simulate import Shots
-from jaxsde.inference.transform import check_free, with_free
-from jaxsde.physics.params import Params, check_params
+from jaxsde.inference.descent import Descent, curvature, descend
+from jaxsde.inference.likelihood import RUNGS
+from jaxsde.inference.point import (
+    Likelihood,
+    likelihood_point,
+    make_likelihood,
+    nodes_of,
+    prior_slopes,
+)
+from jaxsde.inference.problem import Problem, make_problem, model_at, values_at
+from jaxsde.inference.quasi import Quasi, make_quasi, misfit, quasi_point, simulation_scatter
+from jaxsde.inference.starts import choose_start
+from jaxsde.inference.transform import Prior, edges_of, values_of
+from jaxsde.physics.params import Params
 from jaxsde.physics.sequence import Sequence
 
-OBJECTIVES = ("moments", "pathwise")
+OBJECTIVES = ("likelihood", "moments", "pathwise")
+# Normal quantile of a two-sided 68.27 % interval.
+ONE_SIGMA = 1.0
 
 
 @jax.tree_util.register_dataclass
@@ -40,11 +39,22 @@ OBJECTIVES = ("moments", "pathwise")
 class Calibration:
     """Hold the outcome of a calibration.
 
+    free: names of the parameters; those of one data set alone end in its name, "n_m0[1]".
     values, stderr: of the free parameters, SI; stderr includes mc_error, the part that the
     simulation's own noise adds ("pathwise").  correlation: of the estimates.
-    params: the start with the free fields replaced.  loss: after each accepted step, less its
-    lower bound.  decrement: length of the last Newton step in standard errors.
-    misfit: likelihood-ratio distance of S_data from S(theta), near its dof if the model holds.
+    lower, upper: ends of the 68 % interval, symmetric on the unconstrained scale (Laplace).
+    params: the start with the shared free fields replaced.  loss: after each accepted step, nats;
+    for matched features less its lower bound.  path: of the values.
+    decrement: length of the next Newton step in standard errors.
+    misfit, misfit_dof: sum of squared innovations and their number ("likelihood"), or distance of
+    the features' second moments; near each other if the model holds.
+    at_edge: parameters whose best value is at the edge of their range, such as 0; the errors of the
+    others hold them there.
+    node_error: standard errors by which more nodes of the average over jitter would move the
+    estimate; nodes: that were used, of each data set.
+    converged, reason: whether it did, and if not, why.
+    u, covariance: estimate and its covariance on the unconstrained scales.
+    problem: what was fitted, for `profile`, `goodness_of_fit` and others.
     """
 
     free: tuple[str, ...] = dataclasses.field(metadata=dict(static=True))
@@ -63,251 +73,174 @@ class Calibration:
     n_shots: int
     n_simulated: int
     converged: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class _Model:
-    """S(u) and its derivative, and simulated outputs where there are any."""
-
-    second_moments: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-    outputs: Callable[[np.ndarray], np.ndarray] | None
+    reason: str = dataclasses.field(default="", metadata=dict(static=True))
+    lower: np.ndarray | None = None
+    upper: np.ndarray | None = None
+    u: np.ndarray | None = None
+    covariance: np.ndarray | None = None
+    information: np.ndarray | None = None
+    at_edge: tuple[str, ...] = dataclasses.field(default=(), metadata=dict(static=True))
+    node_error: float = 0.0
+    nodes: tuple[tuple[int, int], ...] = dataclasses.field(default=(), metadata=dict(static=True))
+    level: int = dataclasses.field(default=0, metadata=dict(static=True))
+    problem: Problem | None = None
 
 
 def calibrate(
     params: Params,
-    data: Shots | Float[Array, "shots samples quadratures"],
+    data: Any,
     free: Series[str] = ("g_m", "g_s", "B_s"),
     *,
-    sequence: Sequence,
-    detector: Detector,
-    objective: str = "moments",
-    key: Array | None = None,
-    n_simulated: int | None = None,
+    sequence: Sequence | None = None,
+    detector: Detector | None = None,
+    objective: str = "likelihood",
+    priors: Mapping[str, Prior] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    scan: float | None = None,
+    features: str = "matched",
     stage: str = "ringdown",
     windows: int = 3,
+    key: Array | None = None,
+    n_simulated: int | None = None,
     max_steps: int = 60,
     tolerance: float = 0.01,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Calibration:
-    """Estimate free parameters from records, starting from params, by gradient descent (optax).
+    """Estimate free parameters from records, starting from params, by gradient descent.
 
-    Natural gradients: the gradient of the loss, by forward mode through the whole chain, is
-    preconditioned with the Fisher information that the same tangents give, clipped and stepped by
-    optax; a step that raises the loss is halved.  Converged when the next step is shorter
-    than `tolerance` standard errors.
+    Clipped natural gradients (optax) lead near the optimum, damped Gauss-Newton steps
+    (Levenberg-Marquardt) to it, both from exact forward-mode gradients through the whole chain.
+    Converged when the next step is shorter than `tolerance` standard errors; warns if it is not.
 
-    data: Shots or their record, W.  free: names of Params fields.
-    objective: "moments" (exact expectations) or "pathwise" (simulated shots, which needs key).
+    data: Shots, their record (W), a DataSet or a list of them.  sequence, detector: of the
+        records, which DataSets bring with them.
+    free: fields of Params; "nbar", a factor of all photon numbers; "detector.efficiency" and the
+        like; "ringdown.delta_pc" and other controls of a stage.
+    objective: "likelihood" (exact, of whole records), "moments" (exact expectations of features)
+        or "pathwise" (features of simulated shots, which needs key).
+    priors: {name: Gaussian or LogNormal} of independent calibrations.
+    bounds: {name: (low, high)}, SI; a magnitude stays above zero without.
+    scan: share of their start that free frequencies are searched over first, since their
+        likelihood has many maxima; 0 does not.  By default 0.3 with "likelihood".
+    features, stage, windows: of "moments" and "pathwise", see inference.features.
     n_simulated: shots simulated for "pathwise"; ten for each measured one, at least 2,000.
-    stage, windows: where the matched filters are applied, see matched_filter.
     on_step: called with the number of the step and the loss.
 
-    Raises ValueError for parameters, names, records or objectives that cannot be, and
+    Raises ValueError for parameters, names, records, bounds or objectives that cannot be, and
     RuntimeError where the data do not determine a free parameter.
     """
-    check_params(params)
-    free = check_free(params, free)
     if objective not in OBJECTIVES:
         raise ValueError(f"objective: wanted one of {', '.join(OBJECTIVES)}, got {objective!r}")
-    record = data.record if isinstance(data, Shots) else data
-    # Local oscillator and digitiser are no part of the model that is fitted.
-    detector = dataclasses.replace(detector, technical=None)
-    resolution = choose_resolution(params, sequence)
-    bank = matched_filter(params, sequence, detector, stage=stage, windows=windows)
-    q = np.asarray(apply_filters(record, bank))
-    _check_outputs(q)
-    # Outputs in units of their own scatter, so that S is near one.
-    scale = 1 / np.sqrt(np.mean(q**2, axis=0))
-    bank = dataclasses.replace(bank, weights=bank.weights * scale[:, None, None])
-    n = max(2000, 10 * q.shape[0]) if n_simulated is None else n_simulated
-    model = (
-        _exact(params, sequence, detector, bank, free, resolution)
-        if objective == "moments"
-        else _pathwise(params, sequence, detector, bank, free, resolution, key, n)
+    problem = make_problem(
+        params, data, free, sequence=sequence, detector=detector, bounds=bounds, priors=priors
     )
-    fit = _descend(model, q * scale, free, max_steps, tolerance, on_step)
-    return _finish(model, fit, q * scale, params, free, objective, n, tolerance)
-
-
-def _check_outputs(q: np.ndarray) -> None:
-    if not np.all(np.isfinite(q)):
-        bad = int((~np.isfinite(q)).any(axis=1).sum())
-        raise ValueError(f"record: wanted finite samples, got NaN or infinity in {bad} shots")
-    if q.shape[0] <= q.shape[1]:
-        raise ValueError(
-            f"record: wanted more shots than the {q.shape[1]} filters, got {q.shape[0]}; "
-            "take more shots or fewer windows"
+    start = np.zeros(len(problem.frees))
+    if objective == "likelihood":
+        made: Likelihood | Quasi = make_likelihood(problem)
+        start = choose_start(made, 0.3 if scan is None else scan)
+        evaluate, levels = functools.partial(likelihood_point, made), len(RUNGS)
+    else:
+        if objective == "pathwise" and key is None:
+            raise ValueError("key: wanted a JAX random key for the pathwise objective, got none")
+        n = max(2000, 10 * problem.n_shots) if n_simulated is None else n_simulated
+        made = make_quasi(
+            problem,
+            features=features,
+            stage=stage,
+            windows=windows,
+            key=key if objective == "pathwise" else None,
+            n_simulated=n,
         )
-
-
-def _exact(params, sequence, detector, bank, free, resolution) -> _Model:
-    nodes = choose_nodes(params, sequence)
-
-    def second_moments(u):
-        slope, s = _exact_moments(u, params, sequence, detector, bank, free, resolution, nodes)
-        return np.asarray(s), np.asarray(slope)
-
-    return _Model(second_moments, None)
-
-
-@functools.partial(jax.jit, static_argnames=("free", "resolution", "nodes"))
-def _exact_moments(
-    u, params, sequence, detector, bank: FilterBank, free, resolution: Resolution, nodes
-):
-    def of(u):
-        p = with_free(params, free, u)
-        s = average_filter_covariance(
-            p, sequence, detector, bank.weights, bank.stage, nodes, resolution
-        )
-        return s, s
-
-    return jax.jacfwd(of, has_aux=True)(u)
-
-
-def _pathwise(params, sequence, detector, bank, free, resolution, key, n) -> _Model:
-    if key is None:
-        raise ValueError("key: wanted a JAX random key for the pathwise objective, got none")
-    seed, ids = seed_words(key), jnp.arange(n, dtype=jnp.uint32)
-
-    def second_moments(u):
-        slope, (s, _) = _simulated(u, seed, ids, params, sequence, detector, bank, free, resolution)
-        return np.asarray(s), np.asarray(slope)
-
-    def outputs(u):
-        _, (_, q) = _simulated(u, seed, ids, params, sequence, detector, bank, free, resolution)
-        return np.asarray(q).T
-
-    return _Model(second_moments, outputs)
-
-
-@functools.partial(jax.jit, static_argnames=("free", "resolution"))
-def _simulated(u, seed, ids, params, sequence, detector, bank: FilterBank, free, resolution):
-    def of(u):
-        p = with_free(params, free, u)
-        dtype = jnp.result_type(float)
-        q, *_ = advance(seed, p, sequence, detector, ids, resolution, dtype, weights=bank.weights)
-        s = q @ q.T / ids.shape[0]
-        return s, (s, q)
-
-    return jax.jacfwd(of, has_aux=True)(u)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Point:
-    """The loss and what its descent needs at one u; per shot, less the loss's lower bound."""
-
-    u: np.ndarray
-    s: np.ndarray
-    slopes: np.ndarray
-    loss: float
-    gradient: np.ndarray
-    information: np.ndarray
-
-
-def _evaluate(model: _Model, u: np.ndarray, s_data: np.ndarray) -> _Point:
-    s, ds = model.second_moments(u)
-    slopes = np.moveaxis(ds, -1, 0)
-    sign, log_det = np.linalg.slogdet(s)
-    if not (sign > 0 and np.isfinite(log_det)):
-        return _Point(u, s, slopes, np.inf, np.zeros(len(u)), np.eye(len(u)))
-    inverse = np.linalg.inv(s)
-    b = inverse @ slopes @ inverse
-    bound = np.linalg.slogdet(s_data)[1] + len(s)
-    return _Point(
-        u=u,
-        s=s,
-        slopes=slopes,
-        loss=0.5 * (log_det + float(np.trace(inverse @ s_data)) - bound),
-        gradient=0.5 * np.einsum("aij,ji->a", b, s - s_data),
-        information=0.5 * np.einsum("aij,bji->ab", b, slopes),
+        evaluate, levels = functools.partial(quasi_point, made), 1
+    descent = descend(
+        evaluate,
+        levels,
+        start,
+        problem.names,
+        functools.partial(edges_of, problem.frees),
+        max_steps=max_steps,
+        tolerance=tolerance,
+        tell=on_step if on_step is not None else lambda number, loss: None,
     )
-
-
-def _newton_step(point: _Point, free: tuple[str, ...]) -> tuple[np.ndarray, float]:
-    """Return F^-1 gradient and its length squared, g^T F^-1 g; refuse a singular F."""
-    d = np.sqrt(np.diag(point.information))
-    normalised = point.information / np.outer(d, d) if np.all(d > 0) else np.zeros((1, 1))
-    values, vectors = np.linalg.eigh(normalised)
-    if not values[0] > 1e-10:
-        weak = (
-            [free[i] for i in np.flatnonzero(np.abs(vectors[:, 0]) > 0.1)]
-            if np.all(d > 0)
-            else [free[i] for i in np.flatnonzero(~(d > 0))]
+    if not descent.converged:
+        warnings.warn(
+            f"calibrate: not converged: {descent.reason}; the estimate is where it stopped",
+            stacklevel=2,
         )
-        raise RuntimeError(
-            f"free: these data do not determine {' and '.join(weak)}; hold at least one of them "
-            "fixed, or add data that tell them apart"
-        )
-    step = np.linalg.solve(point.information, point.gradient)
-    return step, float(point.gradient @ step)
+    return _finish(made, descent, params, objective)
 
 
-def _descend(model, q, free, max_steps, tolerance, on_step):
-    """Return the final point, the history of (loss, u) and the last decrement."""
-    n, s_data = q.shape[0], q.T @ q / q.shape[0]
-    optimiser = optax.chain(optax.clip_by_global_norm(0.3), optax.sgd(1.0))
-    point = _evaluate(model, np.zeros(len(free)), s_data)
-    if not np.isfinite(point.loss):
-        raise ValueError("params: the start gives no finite second moments; start closer")
-    state = optimiser.init(jnp.asarray(point.u))
-    history, damping, decrement = [(n * point.loss, point.u)], 1.0, np.inf
-    for number in range(1, max_steps + 1):
-        step, square = _newton_step(point, free)
-        decrement = float(np.sqrt(n * max(square, 0.0)))
-        if decrement < tolerance or damping < 1e-3:
-            break
-        update, state = optimiser.update(jnp.asarray(step * damping), state)
-        trial = _evaluate(
-            model, np.asarray(optax.apply_updates(jnp.asarray(point.u), update)), s_data
-        )
-        if trial.loss < point.loss:
-            point, damping = trial, min(1.0, 2 * damping)
-            history.append((n * point.loss, point.u))
-        else:
-            damping /= 2
-        if on_step is not None:
-            on_step(number, n * point.loss)
-    return point, history, decrement
-
-
-def _finish(model, fit, q, params, free, objective, n_simulated, tolerance) -> Calibration:
-    """Assemble the errors: cov = F^-1 (cov of scores) F^-1 (1/n + for simulated shots 1/n_sim)."""
-    point, history, decrement = fit
-    inverse = np.linalg.inv(point.information)
-    s_inverse = np.linalg.inv(point.s)
-    b = s_inverse @ point.slopes @ s_inverse
-
-    def covariance_of(outputs):
-        scores = 0.5 * np.einsum("ni,aij,nj->na", outputs, b, outputs)
-        meat = np.atleast_2d(np.cov(scores, rowvar=False))
-        return inverse @ meat @ inverse / len(outputs)
-
-    data_cov = covariance_of(q)
-    mc_cov = (
-        np.zeros_like(data_cov) if model.outputs is None else covariance_of(model.outputs(point.u))
-    )
-    total = data_cov + mc_cov
-    fitted = with_free(params, free, jnp.asarray(point.u))
-    fitted = jax.tree.map(float, fitted)
-    values = np.array([getattr(fitted, name) for name in free])
+def _finish(made: Likelihood | Quasi, descent: Descent, params: Params, objective: str):
+    """Assemble the errors: of likelihood the inverse information, else of sandwich form."""
+    problem, point = made.problem, descent.point
+    u, names = point.u, problem.names
+    held = np.array([name in descent.at_edge for name in names])
+    inverse = covariance_of(curvature(point), held)
+    mc, n_simulated, level = np.zeros_like(inverse), 0, descent.level
+    if isinstance(made, Likelihood):
+        total = inverse
+        distance = float(point.squares.sum()), int(point.counts.sum())
+        rungs = tuple(nodes_of(problem, u, d, level) for d in range(len(problem.models)))
+    else:
+        _, slope = prior_slopes(problem, u)
+        centred = point.scores - point.scores.mean(axis=0)
+        meat = centred.T @ centred + slope.T @ slope
+        mc = inverse @ simulation_scatter(made, u) @ inverse
+        n_simulated = 0 if made.seed is None else made.n_simulated
+        total = inverse @ meat @ inverse + mc
+        distance, rungs = misfit(made, u), made.nodes
+    slope = np.asarray(jax.jacfwd(lambda u: values_of(problem.frees, u))(jnp.asarray(u)))
+    slope = np.diagonal(slope)
     error = np.sqrt(np.diag(total))
-    p = q.shape[1]
+    ends = [values_at(problem, u + sign * ONE_SIGMA * error) for sign in (-1, 1)]
     return Calibration(
-        free=free,
+        free=names,
         objective=objective,
-        start=np.array([float(np.asarray(getattr(params, name))) for name in free]),
-        values=values,
-        stderr=np.abs(values) * error,
-        mc_error=np.abs(values) * np.sqrt(np.diag(mc_cov)),
-        correlation=total / np.outer(error, error),
-        params=fitted,
-        loss=np.array([loss for loss, _ in history]),
-        path=np.stack([np.exp(u) for _, u in history])
-        * np.array([float(np.asarray(getattr(params, name))) for name in free]),
-        decrement=decrement,
-        misfit=2 * q.shape[0] * point.loss,
-        misfit_dof=p * (p + 1) // 2 - len(free),
-        n_shots=q.shape[0],
-        n_simulated=0 if model.outputs is None else n_simulated,
-        converged=bool(decrement < tolerance),
+        start=values_at(problem, np.zeros_like(u)),
+        values=values_at(problem, u),
+        stderr=np.abs(slope) * error,
+        mc_error=np.abs(slope) * np.sqrt(np.diag(mc)),
+        correlation=total * np.sign(np.outer(slope, slope)) / np.outer(error, error),
+        params=_fitted(problem, params, u),
+        loss=descent.loss,
+        path=np.stack([values_at(problem, one) for one in descent.path]),
+        decrement=descent.decrement,
+        misfit=distance[0],
+        misfit_dof=distance[1],
+        n_shots=problem.n_shots,
+        n_simulated=n_simulated,
+        converged=descent.converged,
+        reason=descent.reason,
+        lower=np.minimum(*ends),
+        upper=np.maximum(*ends),
+        u=u,
+        covariance=total,
+        information=point.information,
+        at_edge=descent.at_edge,
+        node_error=descent.level_error,
+        nodes=rungs,
+        level=level,
+        problem=problem,
     )
+
+
+def covariance_of(information: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Return the inverse of an information matrix.
+
+    Parameters at an edge (held) have errors of their own, and none in common with the others.
+    """
+    out = np.diag(1 / np.diag(information))
+    free = np.ix_(~held, ~held)
+    out[free] = np.linalg.inv(information[free])
+    return out
+
+
+def _fitted(problem: Problem, params: Params, u: np.ndarray) -> Params:
+    """Return the start with the shared free fields of Params at their estimates."""
+    shared = [f for f in problem.frees if f.name == f.field]
+    for free in shared:
+        if free.paths[0][0][0] == "params":
+            model = model_at(problem, jnp.asarray(u), free.data[0])
+            value = float(np.asarray(getattr(model.params, free.field)))
+            params = dataclasses.replace(params, **{free.field: value})
+    return jax.tree.map(float, params)

@@ -29,14 +29,19 @@ SYMBOLS = {
     "n_m0": r"$n_{m0}$",
     "n_s0": r"$n_{s0}$",
 }
+# Numbers without a unit of their own, or in the record's.
+PLAIN = ("nbar", "efficiency", "collection", "S_SN", "angle")
 LINES = ("-", "--", ":", "-.")
 
 
 def with_unit(name: str, value: float, error: float) -> str:
     """Return "2π × (26.0 ± 0.1) kHz", "(3.0 ± 0.1) 10⁴ quanta/s" or "1.0 ± 0.1" of a field."""
-    if name.startswith("n_"):
+    field = name.partition("[")[0].rpartition(".")[2]
+    if field.startswith("n_"):
         return _pair(value, error, 1.0) + " quanta"
-    if name == "B_s":
+    if field in PLAIN:
+        return _pair(value, error, 1.0)
+    if field == "B_s":
         return f"({_pair(value, error, 1e3)}) × 10³ quanta/s"
     size, unit = (1e6, "MHz") if abs(value) >= TWO_PI * 1e6 else (1e3, "kHz")
     return f"2π × ({_pair(value, error, TWO_PI * size)}) {unit}"
@@ -86,11 +91,12 @@ def calibration_figure(
 
 
 def _loss(axes: Axes, fits: Series[Calibration]) -> None:
-    """Draw the loss after each accepted step."""
-    for i, fit in enumerate(fits):
+    """Draw the loss after each accepted step, above its least; the least itself has no log."""
+    above = [fit.loss - fit.loss.min() for fit in fits]
+    for i, (fit, loss) in enumerate(zip(fits, above, strict=True)):
         axes.plot(
-            np.arange(fit.loss.size),
-            fit.loss,
+            np.flatnonzero(loss > 0),
+            loss[loss > 0],
             LINES[i % 4],
             color=style.COLOURS[i],
             marker=style.MARKERS[i],
@@ -99,12 +105,12 @@ def _loss(axes: Axes, fits: Series[Calibration]) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     # Over less than two decades 2, 3 and 5 are numbered too.
-    values = np.concatenate([fit.loss[fit.loss > 0] for fit in fits])
+    values = np.concatenate([loss[loss > 0] for loss in above])
     if values.size and values.max() < 100 * values.min():
         some = FuncFormatter(lambda y, _: f"{y:g}" if f"{y:e}"[0] in "235" else "")
         axes.yaxis.set_minor_formatter(some)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="accepted step", ylabel="loss above its lower bound (nats)")
+    axes.set(xlabel="accepted step", ylabel="loss above its least (nats)")
     axes.legend()
     style.letter(axes, "(a) loss")
 

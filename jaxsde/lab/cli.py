@@ -141,8 +141,12 @@ def calibrate(
         str, typer.Option(help="Parameters to estimate, separated by commas.")
     ] = "g_m,g_s,B_s",
     objective: Annotated[
-        str, typer.Option(help="moments (exact expectations), pathwise (simulated shots) or both.")
-    ] = "both",
+        str,
+        typer.Option(
+            help="likelihood (exact, of whole records), moments (exact expectations of matched "
+            "filters), pathwise (simulated shots) or all."
+        ),
+    ] = "likelihood",
     off: Annotated[
         float,
         typer.Option(

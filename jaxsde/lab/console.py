@@ -83,13 +83,29 @@ def print_rows(console: Console, rows: list[Row], title: str) -> None:
         console.print(f"  {row.label}: {row.note}", style="dim", highlight=False, markup=False)
 
 
+# Units of what is no rate, and so has no 2 pi.
+UNITS = {
+    "nbar": "photons",
+    "efficiency": "",
+    "collection": "",
+    "S_SN": "W²/Hz",
+    "angle": "rad",
+}
+
+
 def format_parameter(name: str, value: float) -> tuple[str, str]:
     """Return (number, unit) of a parameter as people read it: kHz/2pi, 1/s or a plain number."""
-    if name in ("B_s",):
+    field = name.partition("[")[0].rpartition(".")[2]
+    if field == "B_s":
         return format_number(value), "quanta/s"
-    if name in ("n_bath", "n_m0", "n_s0"):
+    if field in ("n_bath", "n_m0", "n_s0"):
         return format_number(value), "quanta"
+    if field in UNITS:
+        return format_number(value), UNITS[field]
     return f"{value / (2 * np.pi * 1e3):.4g}", "2π kHz"
+
+
+HOW = {"likelihood": "of whole records", "moments": "exact expectations"}
 
 
 def print_calibrations(
@@ -97,7 +113,7 @@ def print_calibrations(
 ) -> None:
     """Print estimate +- standard error, the truth where it is known, and the correlations."""
     for c in calibrations:
-        how = "exact moments" if c.objective == "moments" else f"{c.n_simulated} simulated shots"
+        how = HOW.get(c.objective, f"{c.n_simulated} simulated shots")
         state = "converged" if c.converged else "NOT CONVERGED"
         table = Table(
             title=f"{c.objective} ({how}): {state}, {len(c.loss) - 1} steps, "

@@ -3,7 +3,7 @@
 import ctypes
 import dataclasses
 import pathlib
-import re
+import shlex
 import subprocess
 
 import jax
@@ -18,7 +18,6 @@ from jaxsde.engine.outputs import GROUP, Asked
 from jaxsde.engine.records import signal_covariance
 from jaxsde.engine.resolution import choose_resolution
 from jaxsde.engine.tables import StepTable
-from jaxsde.inference.transform import with_free
 from jaxsde.physics.params import TWO_PI, Params
 from jaxsde.physics.sequence import Controls, Sequence, Stage
 from light import MIXED, SWITCHED
@@ -166,7 +165,7 @@ def test_a_thread_of_a_gpu_does_the_same(tmp_path):
     source, library = pathlib.Path(__file__).with_name("scalar_shot.cc"), tmp_path / "scalar.so"
     compiler = native.compilers("cpu")[0]
     flags = [*native.CPU_FLAGS, f"-I{native.source_folder()}"]
-    subprocess.run([compiler, *flags, str(source), "-o", str(library)], check=True)
+    subprocess.run([*shlex.split(compiler), *flags, str(source), "-o", str(library)], check=True)
     sequence, shots = sequence_of(9, 4, 20), 21
     resolution = choose_resolution(PARAMS, sequence)
     table = backends.prepare(
@@ -249,6 +248,12 @@ def test_sums_have_the_expectation_of_theory():
 FREE = ("g_m", "g_s", "B_s", "kappa", "omega_s", "gamma_m", "n_m0", "sigma_m", "n_bath")
 
 
+def moved_by(u):
+    """Return PARAMS with the free ones times exp(u)."""
+    factors = dict(zip(FREE, jnp.exp(u), strict=True))
+    return dataclasses.replace(PARAMS, **{n: getattr(PARAMS, n) * f for n, f in factors.items()})
+
+
 def jacobian_of(backend, mode):
     sequence = sequence_of(3, 0, 2)
     resolution = choose_resolution(PARAMS, sequence)
@@ -257,7 +262,7 @@ def jacobian_of(backend, mode):
     weights = jnp.asarray(np.random.default_rng(2).normal(size=(3, 5, 2)) * 1e9)
 
     def of(u):
-        params = with_free(PARAMS, FREE, u)
+        params = moved_by(u)
         prepared = backends.prepare(chosen, params, sequence, IQ, resolution)
         out = backends.run(
             chosen, prepared, SEED, params, sequence, IQ, ids, resolution, "float64",
@@ -292,40 +297,43 @@ def test_the_scan_in_reverse_has_the_kernels_tangents():
     np.testing.assert_allclose(forward, reverse, rtol=0, atol=1e-8 * np.abs(reverse).max())
 
 
+def test_many_parameters_at_once_run_one_after_another():
+    """vmap over parameters: each has a table of its own."""
+    of, _ = jacobian_of("fused", jax.jacfwd)
+    both = jnp.stack([jnp.zeros(len(FREE)), jnp.full(len(FREE), 0.1)])
+    each = of(both[0]), of(both[1])
+    for together, *one in zip(jax.vmap(of)(both), *each, strict=True):
+        np.testing.assert_allclose(together, jnp.stack(one), rtol=1e-9, atol=1e-9)
+
+
+def test_tangents_of_records_are_those_that_the_filters_gather():
+    sequence = sequence_of(3, 2, 3)
+    resolution = choose_resolution(PARAMS, sequence)
+    weights = jnp.asarray(np.random.default_rng(2).normal(size=(3, 8, 2)) * 1e9)
+    ids = jnp.arange(21, dtype=jnp.uint32)
+    for dtype, limit in (("float64", 1e-12), ("float32", 1e-4)):
+        chosen = backends.choose_backend("fused", resolution, dtype)
+
+        def of(u, dtype=dtype, chosen=chosen):
+            params = moved_by(u)
+            prepared = backends.prepare(chosen, params, sequence, IQ, resolution)
+            out = backends.run(
+                chosen, prepared, SEED, params, sequence, IQ, ids, resolution, dtype,
+                asked=BOTH, weights=weights,
+            )  # fmt: skip
+            return out.record, out.filters
+
+        move = jnp.ones(len(FREE))
+        _, (record, filters) = jax.jvp(of, (jnp.zeros(len(FREE)),), (move,))
+        expected = np.einsum("ftk,stk->sf", weights, np.asarray(record, float))
+        np.testing.assert_allclose(filters, expected, atol=limit * np.abs(expected).max())
+
+
 def test_derivatives_that_the_kernel_has_not_are_refused():
     sequence = sequence_of(3, 0, 0)
     weights = jnp.ones((1, 3, 2))
     with pytest.raises(TypeError, match=r"^backend: wanted derivatives of records.*'scan'"):
         jax.jvp(lambda w: outputs("fused", 2, sequence, weights=w).filters, (weights,), (weights,))
-
-
-# --- what is chosen -------------------------------------------------------------------------------
-
-
-def test_the_choice_is_told():
-    got = jaxsde.simulate(jax.random.key(0), PARAMS, sequence_of(3, 0, 0), IQ, 2)
-    assert (got.backend, got.note) == ("fused", "")
-    plain = jaxsde.simulate(jax.random.key(0), PARAMS, sequence_of(3, 0, 0), IQ, 2, backend="scan")
-    assert (plain.backend, plain.note) == ("scan", "")
-
-
-@pytest.mark.parametrize(
-    "nodes, filters, dtype, reason",
-    [
-        (17, 0, "float32", r"takes 17 nodes, and the kernel holds 16"),
-        (5, 17, "float32", r"17 filters were given, and the kernel holds 16"),
-        (5, 0, "float16", r"has no float16"),
-    ],
-)
-def test_what_the_kernel_cannot_do_is_said(nodes, filters, dtype, reason):
-    resolution = dataclasses.replace(
-        choose_resolution(PARAMS, sequence_of(3, 0, 0)), jitter_nodes=nodes
-    )
-    auto = backends.choose_backend("auto", resolution, dtype, filters)
-    assert auto.name == "scan"
-    with pytest.raises(ValueError, match=rf"^backend: 'fused' cannot run: .*{reason}; take"):
-        backends.choose_backend("fused", resolution, dtype, filters)
-    assert re.search(reason, auto.note)
 
 
 def test_a_technical_layer_is_the_same_on_both():

@@ -7,6 +7,7 @@ products 1/sqrt n, products of squares 2/sqrt n.
 import ctypes
 import pathlib
 import re
+import shlex
 import subprocess
 
 import jax
@@ -24,7 +25,9 @@ def library(tmp_path_factory):
     source = pathlib.Path(__file__).with_name("many_normals.cc")
     made = tmp_path_factory.mktemp("normals") / "many.so"
     flags = [*native.CPU_FLAGS, "-pthread", f"-I{native.source_folder()}"]
-    subprocess.run([native.compilers("cpu")[0], *flags, str(source), "-o", str(made)], check=True)
+    subprocess.run(
+        [*shlex.split(native.compilers("cpu")[0]), *flags, str(source), "-o", str(made)], check=True
+    )
     return ctypes.CDLL(str(made))
 
 

@@ -22,7 +22,7 @@ def built(monkeypatch, tmp_path, number, **environment):
     monkeypatch.setenv("JAXSDE_FLAGS", QUICK.format(number))
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return native.kernel.__wrapped__("cpu")
+    return native._kernel.__wrapped__("cpu", 6)
 
 
 def test_a_build_is_kept_and_found_again(monkeypatch, tmp_path):
@@ -45,6 +45,62 @@ def test_a_cache_that_cannot_be_written_is_said(monkeypatch, tmp_path):
     assert "JAXSDE_CACHE_DIR" in made.message
 
 
+def test_a_cache_for_reading_alone_serves_what_it_holds(monkeypatch, tmp_path):
+    first = built(monkeypatch, tmp_path, 6)
+    assert first.library is not None
+    (tmp_path / "cache").chmod(0o555)
+    try:
+        again = built(monkeypatch, tmp_path, 6)
+    finally:
+        (tmp_path / "cache").chmod(0o755)
+    assert again.cached and again.library == first.library and again.message == ""
+
+
+def test_a_damaged_build_is_made_again(monkeypatch, tmp_path):
+    first = built(monkeypatch, tmp_path, 7)
+    assert first.library is not None
+    size = first.library.stat().st_size
+    # Another name for the damaged copy: this process has loaded the sound one.
+    monkeypatch.setattr(native, "_key", lambda *_: "damaged")
+    (tmp_path / "cache" / "cpu-damaged.so").write_bytes(b"")
+    again = built(monkeypatch, tmp_path, 7)
+    assert again.ready and not again.cached and again.message == ""
+    assert again.library is not None and again.library.stat().st_size == size
+
+
+def test_a_compiler_may_have_arguments(monkeypatch):
+    monkeypatch.setenv("CXX", "env g++ -pipe")
+    (command,) = native.compilers("cpu")
+    assert command.endswith("/env g++ -pipe") and native._says(command, "--version")
+    monkeypatch.setenv("CXX", "ccache-of-nobody g++")
+    assert native.compilers("cpu") == ()
+    assert native._no_compiler("cpu").startswith("CXX: wanted a compiler on PATH, got 'ccache-of")
+
+
+def test_without_a_home_the_kernel_is_not_kept(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("JAXSDE_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(native.Path, "home", homeless)
+    place, note = native._place("some.so")
+    assert "Could not determine home" in note and "JAXSDE_CACHE_DIR" in note
+    assert place.parent.is_dir()
+
+
+def test_a_compiler_without_native_makes_the_baseline(monkeypatch, tmp_path):
+    plain = tmp_path / "plain-g++"
+    plain.write_text(
+        '#!/bin/sh\ncase " $* " in *" -march=native "*) echo no such >&2; exit 1;; esac\n'
+        'exec g++ "$@"\n'
+    )
+    plain.chmod(plain.stat().st_mode | stat.S_IXUSR)
+    made = built(monkeypatch, tmp_path, 8, CXX=str(plain))
+    assert made.ready and "-march=native" not in made.flags
+    assert "knows no -march=native" in made.message
+
+
 def test_a_compiler_that_fails_has_its_message_shown(monkeypatch, tmp_path):
     broken = tmp_path / "broken-g++"
     broken.write_text('#!/bin/sh\necho "it is $1 I do not like" >&2\nexit 3\n')
@@ -52,6 +108,7 @@ def test_a_compiler_that_fails_has_its_message_shown(monkeypatch, tmp_path):
     made = built(monkeypatch, tmp_path, 3, CXX=str(broken))
     assert not made.ready and made.targets == {}
     assert "broken-g++" in made.message and "status 3" in made.message
+    assert "I do not like" in made.message
 
 
 def test_a_source_that_does_not_compile_is_quoted(monkeypatch, tmp_path):
@@ -86,8 +143,9 @@ def test_without_a_compiler_the_scan_runs_and_says_why(tmp_path):
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
     first, second = done.stdout.strip().splitlines()
-    assert first == "scan | no compiler: install g++ or clang++, or name one with CXX"
-    assert second.startswith("backend: 'fused' cannot run: no compiler: ")
+    reason = "CXX: wanted a compiler on PATH, got 'no-such-compiler'; correct it or take it away"
+    assert first == f"scan | {reason}"
+    assert second.startswith(f"backend: 'fused' cannot run: {reason}; ")
     assert second.endswith("; take backend='scan', or 'auto', which does")
 
 
@@ -113,7 +171,7 @@ def test_two_processes_may_build_at_once(tmp_path):
 
 
 def test_nothing_is_built_at_import(tmp_path):
-    program = "import jaxsde, jaxsde.engine.native as n; print(n.kernel.cache_info().currsize)"
+    program = "import jaxsde, jaxsde.engine.native as n; print(n._kernel.cache_info().currsize)"
     environment = os.environ | dict(JAXSDE_CACHE_DIR=str(tmp_path / "cache"))
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True

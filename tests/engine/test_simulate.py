@@ -229,6 +229,27 @@ def test_filters_inside_the_loop_are_filters_of_the_record():
     np.testing.assert_allclose(jnp.transpose(states, (2, 0, 1)), got.states, rtol=1e-9, atol=1e-12)
 
 
+def test_outputs_alone_are_those_of_the_shots():
+    bank = matched_filter(PARAMS, SHORT, DETECTOR)
+    out, ran = jaxsde.simulate_outputs(
+        KEY, PARAMS, SHORT, DETECTOR, 40,
+        asked=jaxsde.Asked(record=False, displacement=True), weights=bank.weights,
+    )  # fmt: skip
+    whole = short()
+    assert ran.name == whole.backend == "fused" and out.record.size == 0
+    np.testing.assert_array_equal(out.states, whole.states)
+    expected = np.asarray(apply_filters(whole.record, bank))
+    np.testing.assert_allclose(out.filters, expected, atol=1e-12 * np.abs(expected).max())
+    later, _ = jaxsde.simulate_outputs(
+        KEY, PARAMS, SHORT, DETECTOR, 3, asked=jaxsde.Asked(), first_shot=37
+    )
+    np.testing.assert_array_equal(later.record, whole.record[37:])
+    with pytest.raises(ValueError, match=r"^weights: wanted shape \(filters, 12, 2\)"):
+        jaxsde.simulate_outputs(
+            KEY, PARAMS, SHORT, DETECTOR, 2, asked=jaxsde.Asked(), weights=jnp.ones((1, 3, 2))
+        )
+
+
 # --- the heating of Euler-Maruyama ----------------------------------------------------------------
 
 RINGDOWN = Sequence(
