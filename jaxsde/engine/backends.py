@@ -94,8 +94,8 @@ def choose_engine(
     prepared = prepare(backend, params, sequence, detector, resolution)
     if isinstance(prepared, StepTable) and not float(prepared.law_error) < LAW_ERROR:
         reason = (
-            "the noise of this system turns too fast with a shot's frequency offsets for the kernel's "
-            f"polynomials: its covariance errs by {float(prepared.law_error):.1g} of itself"
+            "the noise of this system turns too fast with a shot's frequency offsets for the "
+            f"kernel's polynomials: its covariance errs by {float(prepared.law_error):.1g} of itself"
         )
         if wanted == "fused":
             raise ValueError(_REFUSED.format(reason=reason))

@@ -156,7 +156,7 @@ def simulate_outputs(
 
     Filters, sums over shots and final states leave the loop without a record ever being made.
     asked: what is to leave.  weights: of filters, sum_t weights_t y_t, up to 16 for the kernel.
-    Others as of `simulate`; Raises and warns as it does, and ValueError for weights that do not
+    Others as of `simulate`; raises and warns as it does, and ValueError for weights that do not
     fit or a technical layer with weights.
     """
     check_params(params)
