@@ -95,7 +95,7 @@ def choose_engine(
     if isinstance(prepared, StepTable) and not float(prepared.law_error) < LAW_ERROR:
         reason = (
             "the noise of this system turns too fast with a shot's frequency offsets for the "
-            f"kernel's polynomials: its covariance errs by {float(prepared.law_error):.1g} of itself"
+            f"kernel's polynomials: its covariance errs by {float(prepared.law_error):.1g}"
         )
         if wanted == "fused":
             raise ValueError(_REFUSED.format(reason=reason))
