@@ -1,7 +1,7 @@
 """Mean squared displacement: <D^2>_cyc(t) from heterodyne records (S11), and its expectation."""
 
 import dataclasses
-import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,11 +32,26 @@ CYCLE_AVERAGE = 120e3  # Hz, S11
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Scatter:
+    """Hold how shots scatter about their mean in a window of samples, in place of the shots.
+
+    products: sums over shots of the products of two samples' deviations, (rad/s)^4.
+    n_shots: how many.  first: sample at which the window begins.
+    """
+
+    products: Float[Any, "window window"]
+    n_shots: int = dataclasses.field(metadata=dict(static=True))
+    first: int = dataclasses.field(metadata=dict(static=True))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class MeanSquaredDisplacement:
     """Hold <D^2>_cyc(t) of an ensemble.
 
     time: s.  mean, stderr: (rad/s)^2.  each: of every shot.  noise_bias: what was subtracted for
     shot noise, from the noise bandwidth of the filters really applied.
+    scatter: of shots that were not kept, where each is empty.
     """
 
     time: Float[np.ndarray, "samples"]
@@ -44,6 +59,12 @@ class MeanSquaredDisplacement:
     stderr: Float[Array, "samples"]
     each: Float[Array, "shots samples"]
     noise_bias: Float[Array, "samples"]
+    scatter: Scatter | None = None
+
+    @property
+    def n_shots(self) -> int:
+        """Shots of the ensemble."""
+        return self.each.shape[0] if self.scatter is None else self.scatter.n_shots
 
 
 def mean_squared_displacement(
@@ -71,12 +92,8 @@ def mean_squared_displacement(
             f"record: wanted shape (shots, {sequence.n_samples}, {len(detector.quadratures)}) for "
             f"this sequence and detector, got {record.shape}"
         )
-    dt = sequence.sample_interval
-    sos = band_pass(band, dt), low_pass(cycle_average, dt)
-    matrices = _matrices(sequence, *sos)
-    each, bias = _displacement(
-        record, params, sequence, detector, matrices, _hashable(sos[0]), _hashable(sos[1])
-    )
+    made = displacement_filter(params, sequence, detector, band=band, cycle_average=cycle_average)
+    each = shot_displacement(made, record)
     n = record.shape[0]
     spread = jnp.std(each, axis=0, ddof=1) if n > 1 else jnp.full(each.shape[1], jnp.nan)
     return MeanSquaredDisplacement(
@@ -84,7 +101,7 @@ def mean_squared_displacement(
         mean=each.mean(axis=0),
         stderr=spread / np.sqrt(n),
         each=each,
-        noise_bias=bias,
+        noise_bias=made.bias,
     )
 
 
@@ -94,6 +111,57 @@ _Sections = tuple[tuple[float, ...], ...]
 
 def _hashable(sos: np.ndarray) -> _Sections:
     return tuple(tuple(float(c) for c in row) for row in sos)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DisplacementFilter:
+    """Hold what S11 does to a record, made once for all shots of a sequence.
+
+    inverse: 1/A of each sample.  bias: shot noise that passes, (rad/s)^2.
+    band, cycle: second-order sections of the two filters.
+    """
+
+    inverse: Float[Array, "samples quadratures"]
+    bias: Float[Array, "samples"]
+    band: _Sections = dataclasses.field(metadata=dict(static=True))
+    cycle: _Sections = dataclasses.field(metadata=dict(static=True))
+
+
+def displacement_filter(
+    params: Params,
+    sequence: Sequence,
+    detector: Detector,
+    *,
+    band: tuple[float, float] = BAND,
+    cycle_average: float = CYCLE_AVERAGE,
+) -> DisplacementFilter:
+    """Return the filter of mean_squared_displacement; arguments and errors are its own."""
+    dt = sequence.sample_interval
+    sos = band_pass(band, dt), low_pass(cycle_average, dt)
+    inverse, bias = _gain_and_bias(params, sequence, detector, _matrices(sequence, *sos))
+    return DisplacementFilter(
+        inverse=inverse, bias=bias, band=_hashable(sos[0]), cycle=_hashable(sos[1])
+    )
+
+
+@jax.jit
+def _gain_and_bias(params, sequence, detector, matrices):
+    inverse = _inverse_gain(params, sequence, detector)
+    f, average = matrices
+    white = noise_variance(detector) * inverse**2
+    return inverse, average @ jnp.sum(f**2 @ white, axis=1)
+
+
+@jax.jit
+def shot_displacement(
+    made: DisplacementFilter, record: Float[Array, "shots samples quadratures"]
+) -> Float[Array, "shots samples"]:
+    """Return <D^2>_cyc(t) of every shot by itself (S11), (rad/s)^2."""
+    scaled = record.astype(made.inverse.dtype) * made.inverse[None]
+    signal = undo_box_average(jnp.moveaxis(scaled, -1, 0))
+    power = jnp.sum(sosfiltfilt(np.asarray(made.band), signal) ** 2, axis=0)
+    return sosfiltfilt(np.asarray(made.cycle), power) - made.bias[None]
 
 
 def _matrices(sequence: Sequence, band: np.ndarray, cycle: np.ndarray) -> tuple[Array, Array]:
@@ -117,18 +185,6 @@ def _inverse_gain(
         inverse = jnp.where(dark, 0.0, 1 / jnp.where(dark, 1.0, norm))
         made.append(jnp.broadcast_to(inverse, (n, gains.shape[1])))
     return jnp.concatenate(made)
-
-
-@functools.partial(jax.jit, static_argnums=(5, 6))
-def _displacement(record, params, sequence, detector, matrices, band, cycle):
-    inverse = _inverse_gain(params, sequence, detector)
-    signal = undo_box_average(jnp.moveaxis(record.astype(inverse.dtype) * inverse[None], -1, 0))
-    power = jnp.sum(sosfiltfilt(np.asarray(band), signal) ** 2, axis=0)
-    each = sosfiltfilt(np.asarray(cycle), power)
-    f, average = matrices
-    white = noise_variance(detector) * inverse**2
-    bias = average @ jnp.sum(f**2 @ white, axis=1)
-    return each - bias[None], bias
 
 
 def expected_displacement(

@@ -49,13 +49,15 @@ def sosfilt(
 
     def body(state, value):
         after = []
-        for (b0, b1, b2, _, a1, a2), z in zip(coefficients, state, strict=True):
-            out = b0 * value + z[0]
-            after.append(jnp.stack([b1 * value - a1 * out + z[1], b2 * value - a2 * out]))
+        for (b0, b1, b2, _, a1, a2), (z1, z2) in zip(coefficients, state, strict=True):
+            out = b0 * value + z1
+            after.append((b1 * value - a1 * out + z2, b2 * value - a2 * out))
             value = out
-        return jnp.stack(after), value
+        return tuple(after), value
 
-    _, y = jax.lax.scan(body, zi, jnp.moveaxis(x, -1, 0))
+    # States apart: stacked into one array they would be copied at every sample.
+    start = tuple((z[0], z[1]) for z in zi)
+    _, y = jax.lax.scan(body, start, jnp.moveaxis(x, -1, 0))
     return jnp.moveaxis(y, 0, -1)
 
 

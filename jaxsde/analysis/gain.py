@@ -8,7 +8,7 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Float
 
-from jaxsde.analysis.displacement import MeanSquaredDisplacement
+from jaxsde.analysis.displacement import MeanSquaredDisplacement, Scatter
 
 Vector = Float[np.ndarray, "traces"]
 
@@ -176,7 +176,7 @@ def _fit(
     held[1::2] = False
     return dict(
         x=best.x * scale,
-        error=_errors(best.jac, held, [each / sigma for _, _, sigma, each in cut]) * scale,
+        error=_errors(best.jac, held, [(one[3], one[2]) for one in cut]) * scale,
         at_bound=held,
         chi2=2 * float(best.cost),
         n_points=best.fun.size,
@@ -185,32 +185,51 @@ def _fit(
 
 
 def _cut(trace: MeanSquaredDisplacement, start: float, stop: float):
-    """Return (time, mean, stderr, each - mean) inside the window."""
+    """Return (time, mean, stderr, each - mean or the Scatter of it) inside the window."""
     inside = (trace.time >= start) & (trace.time <= stop)
-    if inside.sum() < 4 or trace.each.shape[0] < 2:
+    if inside.sum() < 4 or trace.n_shots < 2:
         raise ValueError(
             f"fit window {start * 1e6:g} to {stop * 1e6:g} us: wanted at least 4 samples and 2 "
-            f"shots to fit, got {int(inside.sum())} samples and {trace.each.shape[0]} shots"
+            f"shots to fit, got {int(inside.sum())} samples and {trace.n_shots} shots"
         )
     mean = np.asarray(trace.mean, float)[inside]
-    each = np.asarray(trace.each, float)[:, inside] - mean
     sigma = np.asarray(trace.stderr, float)[inside]
     if not np.all(np.isfinite(mean)):
         raise ValueError("mean squared displacement: wanted finite numbers, got NaN or infinity")
-    return trace.time[inside], mean, sigma, each
+    if trace.scatter is None:
+        return trace.time[inside], mean, sigma, np.asarray(trace.each, float)[:, inside] - mean
+    first = int(np.argmax(inside)) - trace.scatter.first
+    width, known = int(inside.sum()), trace.scatter.products.shape[0]
+    if first < 0 or first + width > known:
+        raise ValueError(
+            f"fit window {start * 1e6:g} to {stop * 1e6:g} us: wanted samples whose scatter was "
+            f"kept, {known} from sample {trace.scatter.first} on"
+        )
+    part = np.asarray(trace.scatter.products, float)[first : first + width, first : first + width]
+    return trace.time[inside], mean, sigma, dataclasses.replace(trace.scatter, products=part)
 
 
-def _errors(jacobian: np.ndarray, held: np.ndarray, deviations: list[np.ndarray]) -> np.ndarray:
+def _errors(
+    jacobian: np.ndarray,
+    held: np.ndarray,
+    deviations: list[tuple[np.ndarray | Scatter, np.ndarray]],
+) -> np.ndarray:
     """Return standard errors from each shot's influence; traces are independent ensembles.
 
     held: unknowns that sit on their bound; they have no error of this kind.
+    deviations: of the shots of each trace, or their Scatter, and the samples' standard errors.
     """
     pull = np.zeros_like(jacobian.T)
     pull[~held] = np.linalg.pinv(jacobian[:, ~held])
     variance, first = np.zeros(len(pull)), 0
-    for each in deviations:
-        shots, width = each.shape
-        moved = each @ pull[:, first : first + width].T
-        variance += np.sum(moved**2, axis=0) / (shots * (shots - 1))
-        first += width
+    for each, sigma in deviations:
+        weight = pull[:, first : first + sigma.size] / sigma
+        if isinstance(each, Scatter):
+            shots = each.n_shots
+            square = np.sum((weight @ each.products) * weight, axis=1)
+        else:
+            shots = each.shape[0]
+            square = np.sum((each @ weight.T) ** 2, axis=0)
+        variance += np.maximum(square, 0.0) / (shots * (shots - 1))
+        first += sigma.size
     return np.sqrt(variance)

@@ -4,6 +4,7 @@ Two oscillators are given by C, the 4 x 4 symmetrised covariance of X = (Z_m, P_
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -119,14 +120,41 @@ def estimate_moments(
         )
     if q.shape[0] < 2:
         raise ValueError(f"record: wanted at least 2 shots for an error, got {q.shape[0]}")
+    products = q[:, ROWS] * q[:, COLUMNS]
+    n = q.shape[0]
+    return moments_of_products(
+        products.mean(axis=0),
+        jnp.cov(products, rowvar=False) / n,
+        n,
+        bank,
+        params,
+        sequence,
+        detector,
+        resolution=resolution,
+        nodes=nodes,
+    )
+
+
+def moments_of_products(
+    raw: Float[Any, "10"],
+    scatter: Float[Any, "10 10"],
+    n: int,
+    bank: FilterBank,
+    params: Params,
+    sequence: Sequence,
+    detector: Detector,
+    *,
+    resolution: Resolution | None = None,
+    nodes: tuple[int, int] | None = None,
+) -> Moments:
+    """Return the Moments of n shots from the means of the products q_i q_j (upper triangle).
+
+    scatter: covariance of these means.  The rest as of `estimate_moments`.
+    """
     resolution = choose_resolution(params, sequence) if resolution is None else resolution
     nodes = choose_nodes(params, sequence) if nodes is None else nodes
     mixing, bias = _mixing_and_bias(params, sequence, detector, bank, resolution, nodes)
-    products = q[:, ROWS] * q[:, COLUMNS]
-    n = q.shape[0]
-    raw = products.mean(axis=0)
     inverse = jnp.linalg.inv(mixing)
-    scatter = jnp.cov(products, rowvar=False) / n
     return Moments(
         C=symmetric(inverse @ (raw - bias)),
         C_cov=inverse @ scatter @ inverse.T,
