@@ -26,7 +26,7 @@ MODELS = {
 
 CAPTIONS = {
     "spectrogram": (
-        "Spectrogram of {light}, averaged over the shots, "
+        "Spectrogram of {light}, averaged over {shown}, "
         "relative to shot noise (as Fig. 2a). Dashed: spin frequency ω_s/2π. Solid: trap frequency "
         "ω_m/2π through the stages."
     ),
@@ -91,6 +91,9 @@ def caption(name: str, results: Results) -> str:
             "resonant correlation."
         ),
         light=LIGHT[results.experiment.detector.quadratures],
+        shown="the shots"
+        if results.main.counted is None
+        else f"the first {len(results.main.shots.status)} shots",
         bound="a maximally correlated state with the same occupations",
         reference=(
             "" if results.reference is None else " Squares: without coupling, the initial state."

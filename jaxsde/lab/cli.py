@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import jax
 import typer
 from rich.console import Console
 
@@ -38,8 +37,18 @@ from jaxsde.lab.jobs import (
     standard_experiment,
     write_json,
 )
+from jaxsde.lab.options import (
+    BlockShots,
+    Cluster,
+    Devices,
+    Keep,
+    Resume,
+    stream_command,
+    streaming_options,
+)
 from jaxsde.lab.overrides import check_seed, override
 from jaxsde.lab.report import write_report
+from jaxsde.lab.setup import configure
 from jaxsde.lab.store import load_results, load_shots, write_results
 from jaxsde.lab.table import table_rows
 from jaxsde.lab.verification import RECEIVERS, verification_record, verify_experiment
@@ -69,15 +78,6 @@ Substeps = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace a result that exists.")]
 
 
-def configure() -> None:
-    """Switch on float64 and the cache of compiled programs, for the command line alone."""
-    jax.config.update("jax_enable_x64", True)
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "jaxsde" / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
 @app.command()
 def run(
     experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
@@ -95,14 +95,23 @@ def run(
         Path | None, typer.Option(help="Result folder; results/NAME by default.")
     ] = None,
     force: Force = False,
+    keep: Keep = None,
+    resume: Resume = False,
+    block_shots: BlockShots = None,
+    devices: Devices = None,
+    cluster: Cluster = None,
 ) -> None:
     """Simulate an experiment, analyse its records and write a result folder.
 
     Example: `jaxsde run examples/kohler2018.toml --shots 1000 --out results/first`
+
+    Example: `jaxsde run examples/kohler2018.toml --shots 10000000 --keep estimates --resume`
     """
     console = Console()
     chosen = override(load_experiment(experiment), str(experiment), shots, seed, method, substeps)
     out = Path("results") / experiment.stem if out is None else out
+    if large := streaming_options(keep, resume, force, block_shots, devices, cluster):
+        return stream_command(chosen, out, large, ["jaxsde", *sys.argv[1:]])
     check_destination(out, force)
     configure()
     with new_folder(out, force) as folder:

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.signal
 
 from jaxsde.analysis.displacement import (
     MeanSquaredDisplacement,
@@ -42,12 +41,23 @@ MAIN, REFERENCE, SCAN = 0, 1, 2
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ensemble:
-    """Hold one ensemble: what was run, its shots, and <D^2> with its exact expectation."""
+    """Hold one ensemble: what was run, its shots, and <D^2> with its exact expectation.
+
+    counted: shots, and samples that the digitiser clipped, of an ensemble of which `shots` are
+    but the first; None where they are all of it.
+    """
 
     sequence: Sequence
     shots: Shots
     displacement: MeanSquaredDisplacement
     expected: np.ndarray
+    counted: tuple[int, int] | None = None
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Shots of the whole ensemble, and samples of them that the digitiser clipped."""
+        whole = self.shots.record.shape[0], int(np.sum(np.asarray(self.shots.clipped)))
+        return whole if self.counted is None else self.counted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -266,7 +276,7 @@ def fit_growth(
     return Growth(
         delta=delta,
         t_c=(stage.stop - stage.start) * main.sequence.sample_interval,
-        shots=traces[0].each.shape[0],
+        shots=traces[0].n_shots,
         at=int(np.argmin(np.abs(delta - wanted))) if len(points) > 1 else 0,
         fit=fit(traces),
         time=traces[0].time - origin,
@@ -276,7 +286,7 @@ def fit_growth(
         expected=fit(exact).gain,
         fine_delta=fine,
         fine_theory=pulse_gain(experiment, fine),
-        clipped=np.array([int(np.sum(np.asarray(e.shots.clipped))) for e in ensembles]),
+        clipped=np.array([e.counts[1] for e in ensembles]),
     )
 
 
@@ -325,24 +335,3 @@ def reconstruct(
         lower=np.asarray(extreme - spread),
         upper=np.asarray(extreme + spread),
     )
-
-
-def spectrogram(ensemble: Ensemble, window: float = 40e-6):
-    """Return (time s, frequency Hz, power) of the total modulation, averaged over shots (Fig. 2a).
-
-    Power spectral density of I and Q added, one-sided, record unit^2/Hz; Hann windows.
-    """
-    dt = ensemble.sequence.sample_interval
-    n = min(max(8, round(window / dt)), ensemble.sequence.n_samples)
-    record = np.asarray(ensemble.shots.record, float)
-    f, t, s = scipy.signal.spectrogram(
-        record,
-        fs=1 / dt,
-        window="hann",
-        nperseg=n,
-        noverlap=n - max(1, n // 8),
-        nfft=4 * n,
-        axis=1,
-    )
-    keep = f <= 250e3
-    return t, f[keep], s.mean(axis=0)[keep].sum(axis=1)

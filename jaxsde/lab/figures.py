@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import scipy.signal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -12,7 +13,7 @@ from jaxsde.engine.detect import noise_variance
 from jaxsde.lab import style
 from jaxsde.lab.calibration_figure import calibration_figure
 from jaxsde.lab.captions import CAPTIONS, caption
-from jaxsde.lab.experiment import Ensemble, Results, spectrogram
+from jaxsde.lab.experiment import Ensemble, Results
 from jaxsde.lab.gain_figures import gain_figure, growth_figure
 from jaxsde.lab.moments_figure import moments_figure
 from jaxsde.lab.pulse import pulse_start
@@ -76,6 +77,27 @@ def start_of(results: Results) -> tuple[float, str]:
     if spec.pulse is not None:
         return pulse_start(results.experiment, sequence), "pulse"
     return sequence.span(spec.ringdown).start * sequence.sample_interval, spec.ringdown
+
+
+def spectrogram(ensemble: Ensemble, window: float = 40e-6):
+    """Return (time s, frequency Hz, power) of the total modulation, averaged over shots (Fig. 2a).
+
+    Power spectral density of I and Q added, one-sided, record unit^2/Hz; Hann windows.
+    """
+    dt = ensemble.sequence.sample_interval
+    n = min(max(8, round(window / dt)), ensemble.sequence.n_samples)
+    record = np.asarray(ensemble.shots.record, float)
+    f, t, s = scipy.signal.spectrogram(
+        record,
+        fs=1 / dt,
+        window="hann",
+        nperseg=n,
+        noverlap=n - max(1, n // 8),
+        nfft=4 * n,
+        axis=1,
+    )
+    keep = f <= 250e3
+    return t, f[keep], s.mean(axis=0)[keep].sum(axis=1)
 
 
 def trap_frequency(results: Results, sequence: Sequence) -> tuple[np.ndarray, np.ndarray]:

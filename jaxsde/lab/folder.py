@@ -91,14 +91,17 @@ def _carry_over(old: Path, new: Path) -> None:
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """Write manifest.json: facts of the run, and size and SHA-256 of every file of the folder."""
-    files = {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _digest(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    names = [str(p.relative_to(folder)) for p in sorted(folder.rglob("*")) if p.is_file()]
+    files = digests(folder, names)
     manifest = {"schema": SCHEMA, **facts, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return manifest
+
+
+def digests(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of files of a folder, by name."""
+    paths = {name: folder / name for name in names}
+    return {n: {"bytes": p.stat().st_size, "sha256": _digest(p)} for n, p in paths.items()}
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

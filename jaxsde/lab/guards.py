@@ -26,8 +26,11 @@ def total_shots(experiment: Experiment) -> int:
     return experiment.shots * (2 if has_reference(experiment) else 1) + extra
 
 
-def check_memory(experiment: Experiment) -> None:
-    """Raise ExperimentError if all records and their theory would not fit in this memory."""
+def check_memory(experiment: Experiment, streamed: bool = False) -> None:
+    """Raise ExperimentError if all records and their theory would not fit in this memory.
+
+    streamed: the theory alone is asked about.
+    """
     samples = build_sequence(experiment).n_samples
     detector = experiment.detector
     # A homodyne receiver whose angle wanders is made from both quadratures.
@@ -35,7 +38,7 @@ def check_memory(experiment: Experiment) -> None:
     quadratures = 2 if turned else len(detector.quadratures)
     # Records, their float64 copies in the filters, and <D^2> of every shot.
     each = samples * (6 * quadratures + 4) * 8
-    records = total_shots(experiment) * each
+    records = (0 if streamed else total_shots(experiment)) * each
     # The covariance of every two samples, filters, and their products (measured: 7 and 12 copies).
     theory = 8 * samples**2 * (5 + 2 * len(SIGNALS[detector.model]) ** 2)
     needed = records + theory
@@ -43,12 +46,19 @@ def check_memory(experiment: Experiment) -> None:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return  # this system does not tell
+    if theory > 0.8 * memory and streamed:
+        raise ExperimentError(
+            f"sequence.stages: wanted a shot whose theory fits in 80 % of this machine's "
+            f"{memory / 2**30:.1f} GiB, got {samples} samples, which need {needed / 2**30:.1f} "
+            "GiB; shorten the stages"
+        )
     if needed > 0.8 * memory:
         most = max(int(experiment.shots * (0.8 * memory - theory) / records), 1)
         raise ExperimentError(
             f"simulation.shots: wanted what fits in 80 % of this machine's "
             f"{memory / 2**30:.1f} GiB, got {experiment.shots} shots of {samples} samples, which "
-            f"need {needed / 2**30:.1f} GiB; take at most {most} shots, or shorter stages"
+            f"need {needed / 2**30:.1f} GiB; take at most {most} shots or shorter stages, or make "
+            "any number in blocks with --keep estimates"
         )
 
 

@@ -17,7 +17,7 @@ from jaxsde.engine.resolution import Resolution
 from jaxsde.engine.simulate import Shots
 from jaxsde.lab.config import dump_experiment, load_experiment
 from jaxsde.lab.experiment import Beat, Ensemble, Growth, Results, ringdown_filters
-from jaxsde.lab.folder import SCHEMA, read_manifest
+from jaxsde.lab.folder import SCHEMA, StoreError, read_manifest
 from jaxsde.lab.spec import Experiment, build_sequence
 from jaxsde.lab.table import Row
 from jaxsde.physics.model import STATE
@@ -29,17 +29,24 @@ D2 = "(rad/s)^2"
 def write_results(folder: Path, results: Results, rows: list[Row]) -> None:
     """Write experiment.toml, records.zarr and estimates.json of a run."""
     (folder / "experiment.toml").write_text(dump_experiment(results.experiment), encoding="utf-8")
-    (folder / "estimates.json").write_text(
-        json.dumps(_finite(estimates(results, rows)), indent=2, allow_nan=False) + "\n",
-        encoding="utf-8",
-    )
+    write_estimates(folder / "estimates.json", estimates(results, rows))
     root = folder / "records.zarr"
     _write(root, None, _shots_dataset(results.main, results.experiment))
     if results.reference is not None:
         _write(root, "reference", _shots_dataset(results.reference, results.experiment))
+    write_analysis(root, results)
+
+
+def write_analysis(root: Path, results: Results) -> None:
+    """Write the groups analysis and growth of a run."""
     _write(root, "analysis", _analysis_dataset(results))
     if results.growth is not None:
         _write(root, "growth", _growth_dataset(results.growth))
+
+
+def write_estimates(path: Path, made: dict[str, Any]) -> None:
+    """Write estimates.json."""
+    path.write_text(json.dumps(_finite(made), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:
@@ -99,7 +106,11 @@ def estimates(results: Results, rows: list[Row]) -> dict[str, Any]:
 
 def load_shots(folder: Path) -> tuple[Experiment, Sequence, Shots]:
     """Return the experiment, sequence and shots of a result folder; see read_manifest."""
-    read_manifest(folder)
+    if "stream" in read_manifest(folder):
+        raise StoreError(
+            f"{folder}: wanted a result whose shots fit in memory, got one of jaxsde run --keep, "
+            "whose figures and report are drawn already; read its arrays with zarr (docs/scale.md)"
+        )
     experiment = load_experiment(folder / "experiment.toml")
     sequence = build_sequence(experiment)
     return experiment, sequence, _read_shots(_open(folder, None), sequence)

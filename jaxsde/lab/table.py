@@ -89,8 +89,8 @@ def table_rows(results: Results) -> list[Row]:
 def clipped_samples(results: Results) -> tuple[int, int]:
     """Return how many samples of all shots the digitiser clipped, and out of how many."""
     made = [results.main] + ([] if results.reference is None else [results.reference])
-    clipped = sum(int(np.sum(np.asarray(e.shots.clipped))) for e in made)
-    total = sum(e.shots.record.shape[0] * e.shots.record.shape[1] for e in made)
+    clipped = sum(e.counts[1] for e in made)
+    total = sum(e.counts[0] * e.shots.record.shape[1] for e in made)
     growth = results.growth
     if growth is not None and results.experiment.gain_scan is not None:
         clipped += int(np.sum(growth.clipped))
