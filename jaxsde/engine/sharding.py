@@ -17,12 +17,15 @@ def shot_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def over_shots(
-    function: Callable[..., Any], mesh: Mesh, split: tuple[int | None, ...], out_axis: int = 0
+    function: Callable[..., Any],
+    mesh: Mesh,
+    split: tuple[int | None, ...],
+    out: int | tuple[int, ...] = 0,
 ) -> Callable[..., Any]:
     """Return function on every device of a mesh, each with its own part of the shots.
 
     split: of each argument, the axis of its leaves that holds shots; None gives it to all whole.
-    out_axis: that of the results.  What a shot yields does not depend on its device, since nothing
+    out: that of the results, or of each of a tuple of them.  What a shot yields does not depend on its device, since nothing
     is exchanged; a leaf's axis of shots must be a multiple of the devices.
     """
 
@@ -33,7 +36,7 @@ def over_shots(
         function,
         mesh=mesh,
         in_specs=tuple(along(axis) for axis in split),
-        out_specs=along(out_axis),
+        out_specs=tuple(map(along, out)) if isinstance(out, tuple) else along(out),
         # The native kernel is opaque to JAX's analysis of what is replicated.
         check_vma=False,
     )

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxsde.engine.detect import Detector
+from jaxsde.engine.sharding import shot_mesh
 from jaxsde.inference.descent import Descent, curvature, descend
 from jaxsde.inference.likelihood import RUNGS
 from jaxsde.inference.point import (
@@ -105,6 +106,7 @@ def calibrate(
     max_steps: int = 60,
     tolerance: float = 0.01,
     on_step: Callable[[int, float], None] | None = None,
+    devices: Series[Any] | None = None,
 ) -> Calibration:
     """Estimate free parameters from records, starting from params, by gradient descent.
 
@@ -125,6 +127,8 @@ def calibrate(
     features, stage, windows: of "moments" and "pathwise", see inference.features.
     n_simulated: shots simulated for "pathwise"; ten for each measured one, at least 2,000.
     on_step: called with the number of the step and the loss.
+    devices: that share the shots of "likelihood", such as jax.devices(), which under
+        jax.distributed are those of all processes; every process then makes the same call.
 
     Raises ValueError for parameters, names, records, bounds or objectives that cannot be, and
     RuntimeError where the data do not determine a free parameter.
@@ -132,7 +136,14 @@ def calibrate(
     if objective not in OBJECTIVES:
         raise ValueError(f"objective: wanted one of {', '.join(OBJECTIVES)}, got {objective!r}")
     problem = make_problem(
-        params, data, free, sequence=sequence, detector=detector, bounds=bounds, priors=priors
+        params,
+        data,
+        free,
+        sequence=sequence,
+        detector=detector,
+        bounds=bounds,
+        priors=priors,
+        mesh=None if devices is None else shot_mesh(devices),
     )
     start = np.zeros(len(problem.frees))
     if objective == "likelihood":

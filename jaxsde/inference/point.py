@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 from jaxsde.engine.covariance import gauss_hermite
 from jaxsde.engine.plan import jitter_basis
 from jaxsde.engine.resolution import Resolution
+from jaxsde.inference.devices import on_devices
 from jaxsde.inference.evidence import Evidence
 from jaxsde.inference.kalman import pushforward
 from jaxsde.inference.likelihood import CHUNK, node_slopes, rung
@@ -112,7 +113,8 @@ def data_slopes(objective: Likelihood, u: np.ndarray, data: int, level: int):
         basis = jitter_basis(z[:, here], resolution.jitter_nodes)
         used = min(size, k - first)
         for part in parts:
-            made = node_slopes(tables, slopes, basis, which, part, model.sequence.sample_interval)
+            whole, dt = (tables, slopes, basis, which), model.sequence.sample_interval
+            made = on_devices(node_slopes, problem.mesh, (2, 2, 3, 4), whole, part, dt)
             shots = np.asarray(part.shots).reshape(-1)
             for into, values in zip(found, made, strict=True):
                 flat = np.asarray(values).reshape(*values.shape[:-2], -1)[..., :used, :]

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from jaxsde.engine.detect import Detector, check_detector
@@ -57,13 +58,17 @@ class DataSet:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Hold all that a calibration is about; models are at the start."""
+    """Hold all that a calibration is about; models are at the start.
+
+    mesh: of the devices that share the likelihood's shots; None is one device.
+    """
 
     models: tuple[Model, ...]
     records: tuple[Any, ...]
     frees: tuple[Free, ...]
     priors: Mapping[str, Any]
     resolutions: tuple[Resolution, ...] = dataclasses.field(metadata=dict(static=True))
+    mesh: Mesh | None = dataclasses.field(default=None, metadata=dict(static=True))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,6 +90,7 @@ def make_problem(
     detector: Detector | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     priors: Mapping[str, Prior] | None = None,
+    mesh: Mesh | None = None,
 ) -> Problem:
     """Return the Problem of data: Shots, a record, a DataSet or several of them.
 
@@ -113,6 +119,7 @@ def make_problem(
         frees=frees,
         priors=priors,
         resolutions=tuple(resolutions),
+        mesh=mesh,
     )
 
 

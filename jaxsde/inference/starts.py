@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsde.engine.plan import jitter_basis
+from jaxsde.inference.devices import on_devices
 from jaxsde.inference.likelihood import node_densities
 from jaxsde.inference.point import Likelihood
 from jaxsde.inference.problem import Problem, prior_loss
@@ -92,8 +93,9 @@ def coarse_loss(objective: Likelihood, u: np.ndarray) -> float:
         tables = _tables(jnp.asarray(u), model, problem.frees, resolution, data)
         basis = jitter_basis(jnp.zeros((2, 1)), resolution.jitter_nodes)
         for part in parts:
-            made = node_densities(tables, basis, which, part, model.sequence.sample_interval)
-            total -= float(jnp.sum(made))
+            whole, dt = (tables, basis, which), model.sequence.sample_interval
+            (made,) = on_devices(node_densities, problem.mesh, (2,), whole, part, dt)
+            total -= float(np.sum(made))
     return total if np.isfinite(total) else np.inf
 
 

@@ -1,6 +1,7 @@
 """Command line: run, calibrate, figures, verify, info."""
 
 import dataclasses
+import functools
 import os
 import sys
 from pathlib import Path
@@ -41,8 +42,10 @@ from jaxsde.lab.options import (
     BlockShots,
     Cluster,
     Devices,
+    Distributed,
     Keep,
     Resume,
+    join_processes,
     stream_command,
     streaming_options,
 )
@@ -172,6 +175,7 @@ def calibrate(
         Path | None, typer.Option(help="Folder for the outcome; RESULT/calibration by default.")
     ] = None,
     force: Force = False,
+    distributed: Distributed = None,
 ) -> None:
     """Estimate couplings from a result's records, by gradient descent from a wrong start.
 
@@ -182,19 +186,24 @@ def calibrate(
     check_destination(out, force)
     check_seed(seed)
     configure()
-    loaded = load_shots(result)
+    devices, writes = join_processes(distributed)
+    calibrated = functools.partial(
+        calibrate_result,
+        load_shots(result),
+        free=[name.strip() for name in free.split(",") if name.strip()],
+        objective=objective,
+        off=off,
+        n_simulated=simulated,
+        windows=windows,
+        seed=seed,
+        devices=devices,
+    )
+    if not writes:
+        calibrated(tell=lambda task, done, total: None)
+        return
     with new_folder(out, force) as folder:
         with progress_bar(console) as tell:
-            calibrations, truth = calibrate_result(
-                loaded,
-                free=[name.strip() for name in free.split(",") if name.strip()],
-                objective=objective,
-                off=off,
-                n_simulated=simulated,
-                windows=windows,
-                seed=seed,
-                tell=tell,
-            )
+            calibrations, truth = calibrated(tell=tell)
         write_json(folder / "calibration.json", calibration_record(calibrations, truth))
         figure = calibration_figure(calibrations, truth)
         save_figure(figure, folder / "calibration")

@@ -89,10 +89,12 @@ def calibrate_result(
     windows: int,
     seed: int,
     tell: Callable[[str, int, int], None],
+    devices: list | None = None,
 ) -> tuple[list[Calibration], dict[str, float]]:
     """Calibrate records that load_shots read; return the outcomes and the true values.
 
     The start is the file's value times 1 + off and 1 - off in turn; of a frequency at most 5 %.
+    devices: that share the shots of the likelihood, of all processes; None is one.
     Raises ValueError for names, objectives or starts that cannot be.
     """
     if objective not in (*OBJECTIVES, "all"):
@@ -127,6 +129,7 @@ def calibrate_result(
             stage=experiment.analysis.ringdown,
             windows=windows,
             max_steps=most,
+            devices=devices,
             on_step=lambda number, loss, which=which: tell(which, number, most),
         )
         tell(which, most, most)

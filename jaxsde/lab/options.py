@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import typer
 from rich.console import Console
 
@@ -39,6 +40,39 @@ Cluster = Annotated[
         "processes here."
     ),
 ]
+
+
+Distributed = Annotated[
+    str | None,
+    typer.Option(
+        help="Share the likelihood's shots with other processes, which run the same command: auto "
+        "under Slurm or Open MPI, else HOST:PORT,PROCESSES,NUMBER."
+    ),
+]
+
+
+def join_processes(where: str | None) -> tuple[list | None, bool]:
+    """Join the processes of a calibration; return all their devices, and whether this one writes.
+
+    Must come before JAX is first used.  Raises ExperimentError for a place that cannot be read.
+    """
+    if where is None:
+        return None, True
+    if where == "auto":
+        jax.distributed.initialize()
+        return jax.devices(), jax.process_index() == 0
+    try:
+        address, processes, number = where.split(",")
+        count, own = int(processes), int(number)
+    except ValueError:
+        count, own, address = 0, 0, ""
+    if not 0 <= own < count or ":" not in address:
+        raise ExperimentError(
+            "--distributed: wanted auto, or HOST:PORT,PROCESSES,NUMBER such as "
+            f"node1:8476,2,0 with a NUMBER below PROCESSES, got {where!r}"
+        )
+    jax.distributed.initialize(address, count, own)
+    return jax.devices(), own == 0
 
 
 def streaming_options(
@@ -105,15 +139,3 @@ def stream_command(experiment: Experiment, out: Path, options: Options, command:
     say(f"written to {out}" + (f"; open {out / 'report.html'}" if made.rows else ""))
     if not made.complete:
         raise typer.Exit(1)
-
-
-__all__ = [
-    "BlockShots",
-    "Cluster",
-    "Devices",
-    "Keep",
-    "Options",
-    "Resume",
-    "stream_command",
-    "streaming_options",
-]
