@@ -5,18 +5,11 @@
 It prints what it found as JSON.
 """
 
+import dataclasses
 import json
 import sys
 
 import jax
-
-jax.config.update("jax_enable_x64", True)
-devices = int(sys.argv[1])
-jax.config.update("jax_num_cpu_devices", devices)
-if len(sys.argv) > 2:
-    processes, number, port = map(int, sys.argv[2:])
-    jax.distributed.initialize(f"127.0.0.1:{port}", processes, number)
-
 import numpy as np
 
 import jaxsde
@@ -26,7 +19,6 @@ from jaxsde.inference.problem import make_problem
 from jaxsde.physics.params import TWO_PI
 from jaxsde.physics.sequence import Controls, Sequence, Stage
 
-PARAMS = jaxsde.Params.kohler2018(sigma_m=0.0, sigma_s=0.0)
 SEQUENCE = Sequence(
     stages=(Stage(name="ringdown", n_samples=40, controls=Controls(nbar=4.0)),),
     sample_interval=1e-6,
@@ -36,13 +28,20 @@ FREE = ("g_m", "n_m0")
 
 
 def main():
+    jax.config.update("jax_enable_x64", True)
+    devices = int(sys.argv[1])
+    jax.config.update("jax_num_cpu_devices", devices)
+    if len(sys.argv) > 2:
+        processes, number, port = map(int, sys.argv[2:])
+        jax.distributed.initialize(f"127.0.0.1:{port}", processes, number)
+    params = jaxsde.Params.kohler2018(sigma_m=0.0, sigma_s=0.0)
     # 19 shots, one with a gap: neither is a multiple of the devices.
     key = jax.random.key(5)
-    record = np.array(jaxsde.simulate(key, PARAMS, SEQUENCE, DETECTOR, 19, backend="scan").record)
+    record = np.array(jaxsde.simulate(key, params, SEQUENCE, DETECTOR, 19, backend="scan").record)
     record[3, 7:9] = np.nan
     shared = None if devices == 1 and len(sys.argv) == 2 else jax.devices()
     problem = make_problem(
-        PARAMS,
+        params,
         record,
         FREE,
         sequence=SEQUENCE,
@@ -51,7 +50,7 @@ def main():
     )
     point = likelihood_point(make_likelihood(problem), np.array([0.1, -0.2]), 0)
     fit = jaxsde.calibrate(
-        jaxsde.Params.kohler2018(sigma_m=0.0, sigma_s=0.0, g_m=TWO_PI * 23e3),
+        dataclasses.replace(params, g_m=TWO_PI * 23e3),
         record,
         FREE,
         sequence=SEQUENCE,

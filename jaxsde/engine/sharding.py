@@ -25,8 +25,9 @@ def over_shots(
     """Return function on every device of a mesh, each with its own part of the shots.
 
     split: of each argument, the axis of its leaves that holds shots; None gives it to all whole.
-    out: that of the results, or of each of a tuple of them.  What a shot yields does not depend on its device, since nothing
-    is exchanged; a leaf's axis of shots must be a multiple of the devices.
+    out: that of the results, or of each of a tuple of them.
+    What a shot yields does not depend on its device, since nothing is exchanged; a leaf's axis of
+    shots must be a multiple of the devices.
     """
 
     def along(axis: int | None) -> PartitionSpec:

@@ -62,7 +62,7 @@ def bytes_per_shot(made: Production) -> int:
     return samples * quadratures * np.dtype(made.dtype).itemsize
 
 
-def cells_at_once(made: Production, mesh: Mesh) -> int:
+def cells_at_once(made: Production, mesh: Any) -> int:
     """Return how many cells a device takes at a time: one per core of a CPU, many on a GPU."""
     device = mesh.devices.flat[0]
     if device.platform == "cpu":
@@ -173,6 +173,8 @@ def _make(
         named = tuple(int(i) + block.first for i in bad[:NAMED])
         why = f"{bad.size} of {block.shots} shots are not finite (first is shot {named[0]})"
         return Outcome(block=block, arrays={}, why=why, bad=named, n_bad=int(bad.size), cells=cells)
+    if not np.isfinite(arrays["sums"]).all():
+        return Outcome(block=block, arrays={}, why="its sums overflow", cells=cells)
     if made.keep == "moments":
         arrays["moments"] = tree_sum(
             make_moments(

@@ -7,7 +7,7 @@ import shutil
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxsde.analysis.cells import KEEPS
 from jaxsde.analysis.sums import CELL
@@ -46,6 +46,7 @@ BLOCK_SHOTS, BLOCK_BYTES = 32768, 2**27
 WAITING = 1
 
 
+@runtime_checkable
 class Workers(Protocol):
     """Make blocks, somewhere."""
 
