@@ -1,11 +1,14 @@
 """What tests of streamed ensembles share: a small experiment, and digests of all that it yields.
 
-    streams.py digests DEVICES...     prints the digests of every array for meshes of these sizes
-    streams.py run FOLDER KEEP BLOCK  makes the blocks of a run, or what is missing of it
+streams.py digests DEVICES...     prints the digests of every array for meshes of these sizes
+streams.py lives FOLDER KEEP BLOCK_SHOTS SHOTS
+    for every line it reads, a process that makes the blocks of a run, or what is missing of it.
+    It is forked before JAX has started a thread, so that imports are paid for once.
 """
 
 import hashlib
 import json
+import os
 import pathlib
 import sys
 
@@ -101,8 +104,8 @@ def digests(toml, keep, block_shots, devices=1, backend="auto", names=("main",))
 
 
 def main():
-    configure()
     if sys.argv[1] == "digests":
+        configure()
         sizes = [int(size) for size in sys.argv[2:]]
         jax.config.update("jax_num_cpu_devices", max(sizes))
         found = {size: digests(text(), "records", 8192, size) for size in sizes}
@@ -111,11 +114,20 @@ def main():
         found["scan"] = digests(few, "estimates", 1024, first, "scan")
         print(json.dumps(found))
         return
-    folder, keep, block_shots, shots = sys.argv[2:]
+    for _ in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            run(*sys.argv[2:])
+            os._exit(0)
+        print("pid", child, flush=True)
+        print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def run(folder, keep, block_shots, shots):
+    configure()
     jax.config.update("jax_num_cpu_devices", 1)
     with locked(pathlib.Path(folder)):
-        print("begun", flush=True)
-        made = stream(
+        stream(
             experiment(shots=shots),
             pathlib.Path(folder),
             keep,
@@ -125,7 +137,6 @@ def main():
             command=["test"],
             tell=lambda task, done, total: print(task, done, total, flush=True),
         )
-    print(f"made {made.made} kept {made.kept} failed {len(made.failed)}")
 
 
 if __name__ == "__main__":

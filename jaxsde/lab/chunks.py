@@ -73,32 +73,36 @@ class Store:
 
 
 def create_arrays(store: Store, units: dict[str, str]) -> None:
-    """Write the metadata of every array; chunks come block by block."""
-    root = zarr.open_group(store.folder / ZARR, mode="a", zarr_format=3)
-    for part in store.parts:
-        group = root.require_group(part.name)
-        sequence = part.sequence
-        group.attrs.update(
-            shots=part.shots,
-            sample_interval_s=sequence.sample_interval,
-            stages=[stage.name for stage in sequence.stages],
-            delta_rad_per_s=part.delta,
-        )
-        for name, (shape, dtype) in store.shapes[part.name].items():
-            rows = -(-part.shots // store.block_shots) if name in PER_BLOCK else part.shots
-            if name in group:
-                continue
-            group.create_array(
-                name,
-                shape=(rows, *shape),
-                chunks=store.chunk_shape(part.name, name),
-                dtype=dtype,
-                compressors=None,
-                fill_value=0,
-                attributes=dict(units=(UNITS | units).get(name, "")),
-                dimension_names=["block" if name in PER_BLOCK else "shot"]
-                + [f"{name}_{i}" for i in range(len(shape))],
+    """Write the metadata of every array; chunks come block by block.
+
+    Raises StoreError if the disk is full.
+    """
+    with _disk_errors(store):
+        root = zarr.open_group(store.folder / ZARR, mode="a", zarr_format=3)
+        for part in store.parts:
+            group = root.require_group(part.name)
+            sequence = part.sequence
+            group.attrs.update(
+                shots=part.shots,
+                sample_interval_s=sequence.sample_interval,
+                stages=[stage.name for stage in sequence.stages],
+                delta_rad_per_s=part.delta,
             )
+            for name, (shape, dtype) in store.shapes[part.name].items():
+                rows = -(-part.shots // store.block_shots) if name in PER_BLOCK else part.shots
+                if name in group:
+                    continue
+                group.create_array(
+                    name,
+                    shape=(rows, *shape),
+                    chunks=store.chunk_shape(part.name, name),
+                    dtype=dtype,
+                    compressors=None,
+                    fill_value=0,
+                    attributes=dict(units=(UNITS | units).get(name, "")),
+                    dimension_names=["block" if name in PER_BLOCK else "shot"]
+                    + [f"{name}_{i}" for i in range(len(shape))],
+                )
 
 
 def save(store: Store, outcome: Outcome) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Cells: what they keep of shots is what `simulate` yields, and their sums are those of the shots."""
+"""Cells: what they keep of shots is what `simulate` yields."""
 
 import dataclasses
 

@@ -45,9 +45,7 @@ def records():
 
 @pytest.fixture(scope="module")
 def reduction():
-    return make_reduction(
-        E.params, SEQUENCE, E.detector, window=WINDOW, products=True, **OPTIONS
-    )
+    return make_reduction(E.params, SEQUENCE, E.detector, window=WINDOW, products=True, **OPTIONS)
 
 
 @pytest.fixture(scope="module")

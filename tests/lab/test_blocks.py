@@ -96,9 +96,7 @@ def test_sums_that_overflow_fail(monkeypatch):
     text = streams.text()
     made = production(text, "main", "estimates")
     hot = dataclasses.replace(made.prepared, start=made.prepared.start * 1e165)
-    monkeypatch.setattr(
-        blocks, "production", lambda *args: dataclasses.replace(made, prepared=hot)
-    )
+    monkeypatch.setattr(blocks, "production", lambda *args: dataclasses.replace(made, prepared=hot))
     assert make_block(text, BLOCK, "estimates").why == "its sums overflow"
 
 
