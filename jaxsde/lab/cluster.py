@@ -122,7 +122,7 @@ def connected(address: str | None, here: Workers) -> Iterator[Workers]:
                 yield Cluster(client=client)
             return
         try:
-            client = distributed.Client(address, timeout=30)
+            client = distributed.Client(address, timeout=min(30, PATIENCE))
         except (OSError, ValueError, TypeError) as error:
             raise StoreError(
                 f"--cluster: wanted the address of a Dask scheduler, such as tcp://node1:8786, or "
