@@ -55,6 +55,7 @@ class Killing:
 
 
 def forgive_nothing(dask_scheduler=None):
+    assert dask_scheduler is not None
     dask_scheduler.allowed_failures = 0
 
 
