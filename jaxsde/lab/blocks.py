@@ -75,10 +75,11 @@ def cells_at_once(made: Production, mesh: Any) -> int:
 def host_devices(record_bytes: int) -> int:
     """Return on how many CPU devices shots are made: one per core, while their cells fit."""
     fit = HOST_BYTES // (CELL * COPIES * record_bytes)
-    return max(1, min(_cores(), fit))
+    return max(1, min(cores(), fit))
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores XLA takes."""
     if os.environ.get("NPROC", "").isdigit():  # XLA's own word for it
         return int(os.environ["NPROC"])
     if hasattr(os, "sched_getaffinity"):
@@ -203,10 +204,7 @@ def array_shapes(text: str, part: str, keep: str) -> dict[str, tuple[tuple[int, 
     if keep in ("filters", "records"):
         out |= dict(omega_m=((), "float64"), omega_s=((), "float64"))
         if parts[part].filtered:
-            kind = "float64"
-            if made.backend.build is not None and made.detector.technical is None:
-                kind = experiment.dtype
-            out["filters"] = ((4,), kind)
+            out["filters"] = ((4,), "float64")
     if keep == "records":
         out |= dict(
             record=((samples, len(made.detector.quadratures)), experiment.dtype),

@@ -340,5 +340,6 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as stop:
         if stop.code == 130:  # Ctrl-C, which Typer turns into this
-            print("jaxsde: interrupted; nothing was replaced", file=sys.stderr)
+            said = "nothing was replaced, and blocks of --keep are kept for --resume"
+            print(f"jaxsde: interrupted; {said}", file=sys.stderr)
         raise

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from jaxsde.lab.blocks import Outcome, make_block, signature
+from jaxsde.lab.blocks import Outcome, cores, make_block, signature
 from jaxsde.lab.folder import StoreError
 from jaxsde.lab.parts import Block
 from jaxsde.lab.setup import configure
@@ -143,7 +143,9 @@ def _local(address: str):
         raise StoreError(
             f"--cluster: wanted local:N with N workers, such as local:4, got {address!r}"
         )
-    cores = max(1, len(os.sched_getaffinity(0)) // count)
+    share = str(max(1, cores() // count))
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    cards = given if given != [""] else [str(number) for number in range(count)]
     workers = {
         number: dict(
             cls=distributed.Nanny,
@@ -151,7 +153,8 @@ def _local(address: str):
                 nthreads=1,
                 memory_limit=0,
                 silence_logs=logging.ERROR,
-                env=ENVIRONMENT | {"NPROC": str(cores), "CUDA_VISIBLE_DEVICES": str(number)},
+                env=ENVIRONMENT
+                | {"NPROC": share, "CUDA_VISIBLE_DEVICES": cards[number % len(cards)]},
             ),
         )
         for number in range(count)

@@ -57,7 +57,7 @@ def progress_bar(console: Console) -> Iterator:
     def tell(task: str, done: int, total: int) -> None:
         if task not in tasks:
             unit = "shots" if task.startswith("simulate") else "steps"
-            tasks[task] = bar.add_task(task, total=total, unit=unit)
+            tasks[task] = bar.add_task(task, total=total, unit=unit, completed=done)
         bar.update(tasks[task], completed=done, total=total)
 
     with bar:

@@ -102,6 +102,7 @@ def run_large(
                 resume=options.resume,
                 command=command,
                 tell=tell,
+                cleared=options.force,
             )
         rows = _finish(experiment, out, made, parts, tell)
     return Large(streamed=made, rows=rows, engine=made.manifest["stream"]["config"]["engine"])

@@ -57,11 +57,19 @@ def new_manifest(store: Store, config: dict[str, Any], experiment: Experiment) -
 
 
 def write_whole(path: Path, value: dict[str, Any]) -> None:
-    """Write JSON so that a reader, or a crash, finds the old file or the new one, never half."""
+    """Write JSON as `write_text` does."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a crash, finds the old one or the new one, never half.
+
+    Raises StoreError if the disk is full.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(value, indent=2) + "\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -131,5 +139,5 @@ def clear(folder: Path) -> None:
 
 
 def is_empty(folder: Path) -> bool:
-    """Tell whether a folder holds nothing but a lock."""
-    return all(path.name == LOCK for path in folder.iterdir())
+    """Tell whether a folder holds nothing but what a run that was just begun leaves."""
+    return all(path.name in (LOCK, f"{MANIFEST}.partial") for path in folder.iterdir())

@@ -37,7 +37,15 @@ from jaxsde.lab.experiment import Progress
 from jaxsde.lab.folder import MANIFEST, StoreError
 from jaxsde.lab.jobs import environment
 from jaxsde.lab.parts import Block, check_block_shots, open_experiment, production
-from jaxsde.lab.resume import check_same, flat, new_manifest, streamed_manifest, write_whole
+from jaxsde.lab.resume import (
+    check_same,
+    flat,
+    is_empty,
+    new_manifest,
+    streamed_manifest,
+    write_text,
+    write_whole,
+)
 from jaxsde.lab.spec import Experiment, ExperimentError
 
 # Shots and bytes of a block unless asked for: a few seconds of work, a fraction of the memory.
@@ -112,10 +120,12 @@ def stream(
     resume: bool,
     command: list[str],
     tell: Progress,
+    cleared: bool = False,
 ) -> Streamed:
     """Make every block of a run that the folder, which must be locked, does not hold yet.
 
     What was there is checked against its checksums, and made again where it fails them.
+    cleared: files that are left in the folder have been found to be no run's.
     Raises StoreError for a folder that holds something else, a configuration that differs from
     the one it was begun with, or a full disk.
     """
@@ -130,6 +140,11 @@ def stream(
             )
         check_same(folder, found["stream"], config, block_shots)
         block_shots = int(found["stream"]["block_shots"])
+    elif not (cleared or is_empty(folder)):
+        raise StoreError(
+            f"{folder}: holds something that is no run of --keep {keep}; choose another --out, or "
+            "add --force if it is a result to replace"
+        )
     elif block_shots is None:
         block_shots = _block_shots(text, keep)
     check_block_shots(block_shots, keep)
@@ -144,9 +159,10 @@ def stream(
     manifest["runs"] = [*manifest.get("runs", []), environment(command)]
     if found is None:
         check_room(store)
-        (folder / "experiment.toml").write_text(text, encoding="utf-8")
-    create_arrays(store, {"record": experiment.detector.unit})
+    # First of all: what is without it is nobody's.
     write_whole(folder / MANIFEST, manifest)
+    write_text(folder / "experiment.toml", text)
+    create_arrays(store, {"record": experiment.detector.unit})
     mend_journal(folder)
     entries = read_journal(folder)
     made = _complete(store, text, keep, workers, entries, tell)

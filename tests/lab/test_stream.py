@@ -101,6 +101,14 @@ def test_what_was_flipped_torn_or_lost_is_made_again_and_nothing_else(tmp_path, 
     assert content(tmp_path / "a") == whole
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_folder_of_something_else_is_not_touched(tmp_path, resume):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(StoreError, match=r"holds something that is no run of --keep records"):
+        run(tmp_path, resume=resume)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "thesis.tex"]
+
+
 @pytest.mark.parametrize(
     "changes, shown",
     [
