@@ -156,7 +156,7 @@ def _make(
     on_shots: Callable[[int], None] | None,
 ) -> Outcome:
     size = cells * mesh.size * CELL
-    waves: list[dict[str, np.ndarray]] = []
+    arrays: dict[str, np.ndarray] = {}
     ahead = None
     for first in [*range(block.first, block.end, size), None]:
         # The next wave computes while this one is fetched.
@@ -164,10 +164,9 @@ def _make(
         if first is not None:
             ahead = first, make_cells(made, first, block.end, mesh=mesh, cells=cells)
         if current is not None:
-            waves.append(_fetched(current[1], block.end - current[0]))
+            _fetch(current[1], arrays, current[0] - block.first, block.shots)
             if on_shots is not None:
                 on_shots(min(current[0] + size, block.end) - block.first)
-    arrays = {name: np.concatenate([wave[name] for wave in waves]) for name in waves[0]}
     bad = np.flatnonzero(arrays.pop("bad"))
     arrays["sums"] = tree_sum(arrays["sums"])
     if bad.size:
@@ -185,12 +184,21 @@ def _make(
     return Outcome(block=block, arrays=arrays, cells=cells)
 
 
-def _fetched(wave: dict[str, Any], left: int) -> dict[str, np.ndarray]:
-    """Return a wave on the host, without the shots and cells beyond the end of the block."""
-    cells = -(-left // CELL)
-    return {
-        name: np.asarray(value)[: cells if name == "sums" else left] for name, value in wave.items()
-    }
+def _fetch(wave: dict[str, Any], arrays: dict[str, np.ndarray], at: int, shots: int) -> None:
+    """Copy a wave, whose first shot is the block's `at`, from each device to its place.
+
+    Shots and cells beyond the end of the block are left out.
+    """
+    for name, value in wave.items():
+        each = CELL if name == "sums" else 1
+        rows, first = -(-shots // each), at // each
+        if name not in arrays:
+            arrays[name] = np.empty((rows, *value.shape[1:]), value.dtype)
+        for shard in value.addressable_shards:
+            start = first + (shard.index[0].start or 0)
+            count = min(shard.data.shape[0], rows - start)
+            if count > 0:
+                arrays[name][start : start + count] = np.asarray(shard.data)[:count]
 
 
 def array_shapes(text: str, part: str, keep: str) -> dict[str, tuple[tuple[int, ...], str]]:
