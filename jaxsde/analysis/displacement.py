@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from jaxsde.analysis.filters import (
     band_pass,
     filter_matrix,
+    hashable,
     low_pass,
     sosfiltfilt,
     undo_box_average,
@@ -75,7 +76,7 @@ def mean_squared_displacement(
     sos = band_pass(band, dt), low_pass(cycle_average, dt)
     matrices = _matrices(sequence, *sos)
     each, bias = _displacement(
-        record, params, sequence, detector, matrices, _hashable(sos[0]), _hashable(sos[1])
+        record, params, sequence, detector, matrices, hashable(sos[0]), hashable(sos[1])
     )
     n = record.shape[0]
     spread = jnp.std(each, axis=0, ddof=1) if n > 1 else jnp.full(each.shape[1], jnp.nan)
@@ -86,14 +87,6 @@ def mean_squared_displacement(
         each=each,
         noise_bias=bias,
     )
-
-
-# Coefficients as nested tuples hash by value, so that a compiled function can be keyed by them.
-_Sections = tuple[tuple[float, ...], ...]
-
-
-def _hashable(sos: np.ndarray) -> _Sections:
-    return tuple(tuple(float(c) for c in row) for row in sos)
 
 
 def _matrices(sequence: Sequence, band: np.ndarray, cycle: np.ndarray) -> tuple[Array, Array]:
