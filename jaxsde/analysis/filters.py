@@ -9,7 +9,6 @@ import numpy as np
 import scipy.signal
 from jaxtyping import Array, Float
 
-
 # Coefficients as nested tuples hash by value, so that compiled functions can be keyed by them.
 _Sections = tuple[tuple[float, ...], ...]
 
