@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxsde.analysis.filters import (
+    Sections,
     band_pass,
     filter_matrix,
     hashable,
@@ -73,11 +74,9 @@ def mean_squared_displacement(
             f"this sequence and detector, got {record.shape}"
         )
     dt = sequence.sample_interval
-    sos = band_pass(band, dt), low_pass(cycle_average, dt)
-    matrices = _matrices(sequence, *sos)
-    each, bias = _displacement(
-        record, params, sequence, detector, matrices, hashable(sos[0]), hashable(sos[1])
-    )
+    sos = hashable(band_pass(band, dt)), hashable(low_pass(cycle_average, dt))
+    matrices = _matrices(sequence.n_samples, *sos)
+    each, bias = _displacement(record, params, sequence, detector, matrices, *sos)
     n = record.shape[0]
     spread = jnp.std(each, axis=0, ddof=1) if n > 1 else jnp.full(each.shape[1], jnp.nan)
     return MeanSquaredDisplacement(
@@ -89,11 +88,14 @@ def mean_squared_displacement(
     )
 
 
-def _matrices(sequence: Sequence, band: np.ndarray, cycle: np.ndarray) -> tuple[Array, Array]:
+@functools.lru_cache(maxsize=8)
+def _matrices(n: int, band: Sections, cycle: Sections) -> tuple[np.ndarray, np.ndarray]:
     """Return the matrices of the band-pass, box average undone, and of the cycle average."""
-    n = sequence.n_samples
-    undo = np.asarray(undo_box_average(jnp.eye(n)))
-    return jnp.asarray(filter_matrix(band, n) @ undo.T), jnp.asarray(filter_matrix(cycle, n))
+    second = np.diag(np.full(n, -2.0)) + np.eye(n, k=1) + np.eye(n, k=-1)
+    second[0, 0] += 1
+    second[-1, -1] += 1
+    undo = np.eye(n) - second / 24
+    return filter_matrix(np.array(band), n) @ undo, filter_matrix(np.array(cycle), n)
 
 
 def _inverse_gain(
@@ -141,7 +143,8 @@ def expected_displacement(
     """
     resolution = choose_resolution(params, sequence) if resolution is None else resolution
     dt = sequence.sample_interval
-    matrices = _matrices(sequence, band_pass(band, dt), low_pass(cycle_average, dt))
+    sos = hashable(band_pass(band, dt)), hashable(low_pass(cycle_average, dt))
+    matrices = _matrices(sequence.n_samples, *sos)
     detector = dataclasses.replace(detector, technical=None)
     r, _ = signal_covariance(params, sequence, resolution, detector.model)
     gains = readout_of_samples(params, sequence, detector, resolution)

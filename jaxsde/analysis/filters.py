@@ -10,10 +10,10 @@ import scipy.signal
 from jaxtyping import Array, Float
 
 # Coefficients as nested tuples hash by value, so that compiled functions can be keyed by them.
-_Sections = tuple[tuple[float, ...], ...]
+Sections = tuple[tuple[float, ...], ...]
 
 
-def hashable(sos: np.ndarray) -> _Sections:
+def hashable(sos: np.ndarray) -> Sections:
     """Return second-order sections as nested tuples."""
     return tuple(tuple(float(c) for c in row) for row in sos)
 
@@ -55,7 +55,7 @@ BLOCK = 64
 
 
 @functools.lru_cache(maxsize=64)
-def _block_maps(sections: _Sections, length: int) -> tuple[np.ndarray, ...]:
+def _block_maps(sections: Sections, length: int) -> tuple[np.ndarray, ...]:
     """Return (H, O, C, A) of a cascade over `length` samples,  y = H x + O z,  z' = C x + A z.
 
     z: both states of every section (direct form II transposed).  Made by SciPy's own recursion
@@ -110,7 +110,7 @@ def sosfilt(
     return out, jnp.moveaxis(z.reshape(*batch, len(sos), 2), -2, 0)
 
 
-def _maps(key: _Sections, length: int, dtype) -> list[Array]:
+def _maps(key: Sections, length: int, dtype) -> list[Array]:
     return [jnp.asarray(m, dtype) for m in _block_maps(key, length)]
 
 
@@ -118,7 +118,7 @@ def _times(x: Array, matrix: Array) -> Array:
     return jnp.matmul(x, matrix.T, precision=jax.lax.Precision.HIGHEST)
 
 
-def _whole_blocks(key: _Sections, x: Array, z: Array) -> tuple[Array, Array]:
+def _whole_blocks(key: Sections, x: Array, z: Array) -> tuple[Array, Array]:
     h, o, c, a = _maps(key, BLOCK, x.dtype)
     blocks = x.reshape(x.shape[0], -1, BLOCK)
 
