@@ -1,4 +1,4 @@
-"""Command line: run, calibrate, figures, verify, info."""
+"""Command line: run, calibrate, figures, verify, info; analyse and export from record_commands."""
 
 import dataclasses
 import os
@@ -39,6 +39,7 @@ from jaxsde.lab.jobs import (
     write_json,
 )
 from jaxsde.lab.overrides import check_seed, override
+from jaxsde.lab.record_commands import register
 from jaxsde.lab.report import write_report
 from jaxsde.lab.store import load_results, load_shots, write_results
 from jaxsde.lab.table import table_rows
@@ -305,6 +306,9 @@ def info() -> None:
     """
     configure()
     print_info(Console(), environment(), kernel_here())
+
+
+register(app, configure)
 
 
 def main() -> None:

@@ -89,6 +89,11 @@ class Losses:
             samples=self.samples + missing.size,
         )
 
+    def counts(self) -> dict[str, object]:
+        """Return the losses as plain numbers, and the reasons why files were left out."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return fields | {"skipped": [reason for _, reason in self.skipped]}
+
     def lines(self, keep_clipped: bool) -> list[str]:
         """Return the report, a line for every kind of loss; the first says how many were read."""
         out = [f"{self.shots:,} shots read, {self.shots - self.rejected:,} analysed"]

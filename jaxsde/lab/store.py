@@ -30,7 +30,7 @@ def write_results(folder: Path, results: Results, rows: list[Row]) -> None:
     """Write experiment.toml, records.zarr and estimates.json of a run."""
     (folder / "experiment.toml").write_text(dump_experiment(results.experiment), encoding="utf-8")
     (folder / "estimates.json").write_text(
-        json.dumps(_finite(estimates(results, rows)), indent=2, allow_nan=False) + "\n",
+        json.dumps(finite(estimates(results, rows)), indent=2, allow_nan=False) + "\n",
         encoding="utf-8",
     )
     root = folder / "records.zarr"
@@ -42,12 +42,12 @@ def write_results(folder: Path, results: Results, rows: list[Row]) -> None:
         _write(root, "growth", _growth_dataset(results.growth))
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Return value with NaN and infinity, which JSON has not, replaced by null."""
     if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
+        return {key: finite(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [_finite(part) for part in value]
+        return [finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
