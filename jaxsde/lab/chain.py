@@ -4,6 +4,7 @@ What `jaxsde run` does to shots in memory, this does to records that are streame
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jaxsde.analysis.inversion import invert
 from jaxsde.analysis.moments import Moments, moments_of_outputs, true_moments
 from jaxsde.engine.resolution import Resolution
 from jaxsde.engine.simulate import Shots
+from jaxsde.lab.config import dump_experiment, parse_experiment
 from jaxsde.lab.experiment import (
     Ensemble,
     Results,
@@ -143,15 +145,7 @@ def _ensemble(
     """Return an ensemble whose shots are those kept to be shown; what they hid is not known."""
     n = len(made.shown)
     unknown = jnp.full(n, jnp.nan)
-    spec = experiment.analysis
-    expected = expected_displacement(
-        experiment.params,
-        sequence,
-        experiment.detector,
-        band=spec.band,
-        cycle_average=spec.cycle_average,
-        resolution=resolution,
-    )
+    coupled = sequence == build_sequence(experiment)
     return Ensemble(
         sequence=sequence,
         shots=Shots(
@@ -168,8 +162,23 @@ def _ensemble(
             resolution=resolution,
         ),
         displacement=made.displacement,
-        expected=np.asarray(expected),
+        expected=_expected(dump_experiment(experiment), coupled, resolution),
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _expected(text: str, coupled: bool, resolution: Resolution) -> np.ndarray:
+    """Return the exact <D^2> of an experiment, once for all the records that follow it."""
+    experiment = parse_experiment(text, "experiment")
+    expected = expected_displacement(
+        experiment.params,
+        build_sequence(experiment, coupled=coupled),
+        experiment.detector,
+        band=experiment.analysis.band,
+        cycle_average=experiment.analysis.cycle_average,
+        resolution=resolution,
+    )
+    return np.asarray(expected)
 
 
 def _without(made: Streamed, dark: Streamed) -> Streamed:

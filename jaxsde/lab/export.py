@@ -56,7 +56,7 @@ def write_records(path: Path, header: Header, n_shots: int, blocks: Iterable[Blo
     Raises ValueError if the blocks do not hold n_shots.
     """
     first, top, low = 0, np.inf, -np.inf
-    with new_file(path, header, n_shots, attributes={}) as file:
+    with new_file(path, header, n_shots) as file:
         rejected = np.zeros(n_shots, np.uint8)
         for block in blocks:
             rows = slice(first, first + len(block.samples))

@@ -1,7 +1,6 @@
 """Shots of an HDF5 file of records, scaled, masked and demodulated; and writing such a file."""
 
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -86,10 +85,10 @@ def _demodulated(values, missing, clipped, weights):
     return np.where(flags[0][..., None], 0.0, blocks @ weights), *flags
 
 
-def new_file(path: Path, header: Header, n_shots: int, *, attributes: dict[str, Any]) -> h5py.File:
+def new_file(path: Path, header: Header, n_shots: int, *, dtype: str = "f8") -> h5py.File:
     """Return a new file for n_shots shots of a header, whose samples are still to be written.
 
-    attributes: more of the dataset's, gain and offset among them where numbers are scaled.
+    dtype: of the samples, a float type; they are stored in the header's unit.
     """
     file = h5py.File(path, "w")
     file.attrs.update(schema=SCHEMA, schema_version=VERSION)
@@ -97,7 +96,7 @@ def new_file(path: Path, header: Header, n_shots: int, *, attributes: dict[str, 
         file.attrs["experiment"] = header.experiment
     shape = (n_shots, header.n_samples, len(header.channels))
     chunk = (min(n_shots, max(1, 2**20 // (8 * shape[1] * shape[2]))), *shape[1:])
-    data = file.create_dataset("samples", shape=shape, dtype="f8", chunks=chunk)
+    data = file.create_dataset("samples", shape=shape, dtype=dtype, chunks=chunk)
     data.attrs.update(
         axes="shot,time,channel",
         units=header.unit,
@@ -105,7 +104,6 @@ def new_file(path: Path, header: Header, n_shots: int, *, attributes: dict[str, 
         offset=0.0,
         sample_interval_s=header.sample_interval,
         channels=list(header.channels),
-        **attributes,
     )
     if header.stages:
         data.attrs["stage_names"] = list(header.stages)

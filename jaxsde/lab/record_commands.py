@@ -64,9 +64,7 @@ def register(app: typer.Typer, configure: Callable[[], None]) -> None:
         ] = None,
         out: Annotated[
             Path | None,
-            typer.Option(
-                help="Outcome; RESULT/analysis or results/NAME unless given."
-            ),
+            typer.Option(help="Outcome; RESULT/analysis or results/NAME unless given."),
         ] = None,
         force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
     ) -> None:

@@ -78,7 +78,8 @@ def stream(
             whole = ~bad[:, looks].any(axis=1)
             outputs.append(np.asarray(apply_filters(record, bank))[:n][whole])
         room = SHOWN - sum(len(s) for s in shown)
-        shown.append(block.samples[~bad.any(axis=1)][:room])
+        # A slice of the block would keep all of it alive: an index copies.
+        shown.append(block.samples[np.flatnonzero(~bad.any(axis=1))[:room]])
         if tell is not None:
             tell(losses.shots, source.n_shots)
     if used == 0 or bias is None:
