@@ -185,6 +185,20 @@ def filter_matrix(sos: np.ndarray, n: int) -> np.ndarray:
     return scipy.signal.sosfiltfilt(sos, np.eye(n), axis=0)
 
 
+def noise_bandwidth(sos: np.ndarray, sample_interval: float, *, undo_box: bool = False) -> float:
+    """Return the bandwidth (Hz) of white noise that passes sosfiltfilt:  int_0^(1/2dt) |H|^4 df.
+
+    White noise of two-sided density S leaves with the variance 2 S f_BW, far from a record's ends.
+    undo_box: with the correction of `undo_box_average` before it, as S11 is applied here.
+    """
+    rate = 1 / sample_interval
+    frequency, h = scipy.signal.freqz_sos(sos, 2**15, fs=rate, include_nyquist=True)
+    power = np.abs(h) ** 4
+    if undo_box:
+        power = power * (1 + (1 - np.cos(2 * np.pi * frequency / rate)) / 12) ** 2
+    return float(np.trapezoid(power, frequency))
+
+
 def undo_box_average(x: Float[Array, "*batch samples"]) -> Float[Array, "*batch samples"]:
     """Undo the loss 1 - (omega dt)^2/24 that averaging over a sample does to a slow signal.
 
