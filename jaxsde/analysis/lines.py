@@ -7,6 +7,7 @@ length of the window, so that short records do not widen the fitted line.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -85,11 +86,18 @@ def line_periodogram(
 
     Sum over lags m of  dt/sum w^2 (w * w)_m r(m dt) exp(-2 pi i f m dt),  at f = 0 ... 1/(2 dt).
     """
-    n = len(window)
-    overlap = np.correlate(window, window, "full")[n - 1 :] * dt / np.sum(window**2)
-    tau = jnp.asarray(np.arange(n) * dt)[None]
+    return _periodogram(omega, gamma, sigma_squared, jnp.asarray(_overlap(window, dt)), dt)
+
+
+def _overlap(window: np.ndarray, dt: float) -> np.ndarray:
+    """Return dt (w * w)_m/sum w^2 at the lags m = 0 ... length - 1."""
+    return scipy.signal.correlate(window, window)[len(window) - 1 :] * dt / np.sum(window**2)
+
+
+def _periodogram(omega, gamma, sigma_squared, overlap, dt):
+    tau = jnp.asarray(np.arange(overlap.shape[0]) * dt, overlap.dtype)[None]
     envelope = jnp.exp(-gamma[:, None] * tau / 2 - sigma_squared[:, None] * tau**2 / 2)
-    r = jnp.asarray(overlap)[None] * envelope * jnp.cos(omega[:, None] * tau)
+    r = overlap[None] * envelope * jnp.cos(omega[:, None] * tau)
     whole = jnp.concatenate([r, jnp.zeros_like(r[:, :1]), r[:, :0:-1]], axis=1)
     return jnp.fft.rfft(whole, axis=1).real[:, ::2]
 
@@ -128,39 +136,59 @@ def fit_lines(
             f"and {band[1]:g} Hz, got {int(inside.sum())}; widen the band or take longer windows"
         )
     data = np.asarray(units, float)[:, :, inside]
-    problem = _Problem(window, dt, inside, n_lines, n_spectra, fixed_sigma)
+    problem = _Problem(
+        length=len(window),
+        dt=dt,
+        first=int(np.argmax(inside)),
+        bins=int(inside.sum()),
+        n_lines=n_lines,
+        n_spectra=n_spectra,
+        fixed_sigma=fixed_sigma,
+    )
     start = _start(data.mean(axis=0), f[inside], np.asarray(omega, float), problem)
-    return _fitted(problem, data, start, f[inside])
+    return _fitted(problem, window, data, start, f[inside])
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class _Problem:
     """Hold what is fixed in a fit; unknowns are scaled by the window's resolution."""
 
-    window: np.ndarray
+    length: int
     dt: float
-    inside: np.ndarray
+    first: int
+    bins: int
     n_lines: int
     n_spectra: int
     fixed_sigma: bool
 
     @property
     def rate(self) -> float:
-        return TWO_PI / (len(self.window) * self.dt)
+        return TWO_PI / (self.length * self.dt)
 
     def split(self, x):
         n, k = self.n_lines, self.n_spectra
         shape, rest = x[: 3 * n].reshape(3, n), x[3 * n :]
         return shape, rest[: n * k].reshape(n, k), rest[n * k :].reshape(2, k)
 
-    def model(self, x, origin):
+    def model(self, x, origin, overlap):
         """Return S (spectra, bins) of unknowns (omega - origin, gamma, sigma^2, area, b, slope)."""
         shape, area, background = self.split(x)
         omega, gamma, s = origin + shape[0] * self.rate, shape[1] * self.rate, shape[2]
-        s = s * self.rate**2
-        lines = line_periodogram(omega, gamma, s, self.window, self.dt)[:, self.inside]
-        slope = jnp.asarray(np.linspace(-1.0, 1.0, int(self.inside.sum())))[None]
+        lines = _periodogram(omega, gamma, s * self.rate**2, overlap, self.dt)
+        lines = lines[:, self.first : self.first + self.bins]
+        slope = jnp.asarray(np.linspace(-1.0, 1.0, self.bins))[None]
         return area.T @ lines + background[0][:, None] * (1 + background[1][:, None] * slope)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _loss_and_slopes(problem: _Problem, x, scale, origin, overlap, mean):
+    """Return the loss, the model and its Jacobian."""
+
+    def model(x):
+        return problem.model(x * scale, origin, overlap)
+
+    s = model(x)
+    return jnp.sum(jnp.log(s) + mean / s), s, jax.jacfwd(model)(x)
 
 
 def _start(mean, f, omega, problem: _Problem):
@@ -182,19 +210,14 @@ def _start(mean, f, omega, problem: _Problem):
     return x, np.asarray(omega), units
 
 
-def _fitted(problem: _Problem, data: np.ndarray, start, f: np.ndarray) -> LineFit:
+def _fitted(
+    problem: _Problem, window: np.ndarray, data: np.ndarray, start, f: np.ndarray
+) -> LineFit:
     x, origin, units = start
     n, k, rate = problem.n_lines, problem.n_spectra, problem.rate
-    mean, scale, at = (jnp.asarray(v) for v in (data.mean(axis=0), units, origin))
-
-    def model(x):
-        return problem.model(x * scale, at)
-
-    @jax.jit
-    def parts(x):
-        s = model(x)
-        return jnp.sum(jnp.log(s) + mean / s), s, jax.jacfwd(model)(x)
-
+    given = (units, origin, _overlap(window, problem.dt), data.mean(axis=0))
+    parts = functools.partial(_loss_and_slopes, problem)
+    parts = functools.partial(_at, parts, tuple(jnp.asarray(v) for v in given))
     low = np.concatenate([np.full(n, -4.0), np.zeros(2 * n), np.full((n + 1) * k, 1e-3)])
     high = np.full(low.size, np.inf)
     high[:n] = 4.0
@@ -206,9 +229,9 @@ def _fitted(problem: _Problem, data: np.ndarray, start, f: np.ndarray) -> LineFi
         other[n : 2 * n] *= 0.3
         other[2 * n : 3 * n] *= 5
         starts.append(other)
-    fits = [_minimum(parts, np.asarray(mean), one, low, high) for one in starts]
+    fits = [_minimum(parts, data.mean(axis=0), one, low, high) for one in starts]
     _, x, converged = min(fits, key=lambda fit: fit[0])
-    _, found, jacobian = (np.asarray(v) for v in parts(jnp.asarray(x)))
+    _, found, jacobian = parts(x)
     free = (x > low) & (x < high)
     cov = _sandwich(data, found, jacobian, free)
     to_si = units * np.concatenate(
@@ -216,7 +239,7 @@ def _fitted(problem: _Problem, data: np.ndarray, start, f: np.ndarray) -> LineFi
     )
     shape, area, background = problem.split(x * units)
     keep = (3 + k) * n
-    chi2, dof = _misfit(data, found, problem.window, int(free.sum()))
+    chi2, dof = _misfit(data, found, window, int(free.sum()))
     return LineFit(
         omega=origin + shape[0] * rate,
         gamma=shape[1] * rate,
@@ -235,13 +258,17 @@ def _fitted(problem: _Problem, data: np.ndarray, start, f: np.ndarray) -> LineFi
     )
 
 
+def _at(function, given, x: np.ndarray) -> list[np.ndarray]:
+    return [np.asarray(v) for v in function(jnp.asarray(x), *given)]
+
+
 def _minimum(parts, mean, x, low, high, steps: int = 100) -> tuple[float, np.ndarray, bool]:
     """Return (loss, unknowns, converged) by scoring: Newton's steps with the expected curvature.
 
     Damped as Levenberg and Marquardt have it, and kept within bounds.
     """
     damping, x = 1e-3, np.clip(x, low, high)
-    loss, s, jacobian = (np.asarray(v) for v in parts(jnp.asarray(x)))
+    loss, s, jacobian = parts(x)
     for _ in range(steps):
         j = (jacobian / s[..., None]).reshape(-1, x.size)
         slope = j.T @ (1 - mean / s).ravel()
@@ -251,7 +278,7 @@ def _minimum(parts, mean, x, low, high, steps: int = 100) -> tuple[float, np.nda
         step = np.zeros(x.size)
         step[~held] = -np.linalg.lstsq(damped, slope[~held], rcond=1e-13)[0]
         tried = np.clip(x + step, low, high)
-        after = [np.asarray(v) for v in parts(jnp.asarray(tried))]
+        after = parts(tried)
         if np.isfinite(after[0]) and after[0] <= loss:
             gained, x = float(loss - after[0]), tried
             loss, s, jacobian = after

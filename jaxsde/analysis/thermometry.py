@@ -15,7 +15,7 @@ class Thermometry:
 
     n, n_stderr: from the asymmetry alone, quanta.  quantum, quantum_stderr: mean square that one
     quantum adds to a sideband, unit^2; A^2 g_m^2 by calibration.  fit: of both sidebands, upper
-    first.
+    first; its areas are twice the sidebands' mean squares.
     """
 
     n: float
@@ -67,11 +67,12 @@ def sideband_thermometry(
     fit = fit_lines(units, window, dt, np.array([omega]), band)
     upper, lower = fit.area[0]
     cov = fit.cov[-2:, -2:]
-    quantum = lower - upper
-    slope = np.array([lower, -upper]) / quantum**2
-    spread = np.array([-1.0, 1.0])
+    # A line of a real signal has half its area at +f; a sideband's field has all of its own there.
+    quantum = (lower - upper) / 2
+    slope = np.array([lower, -upper]) / (lower - upper) ** 2
+    spread = np.array([-0.5, 0.5])
     return Thermometry(
-        n=float(upper / quantum),
+        n=float(upper / (lower - upper)),
         n_stderr=float(np.sqrt(slope @ cov @ slope)),
         quantum=float(quantum),
         quantum_stderr=float(np.sqrt(spread @ cov @ spread)),
