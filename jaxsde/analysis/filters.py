@@ -192,7 +192,8 @@ def noise_bandwidth(sos: np.ndarray, sample_interval: float, *, undo_box: bool =
     undo_box: with the correction of `undo_box_average` before it, as S11 is applied here.
     """
     rate = 1 / sample_interval
-    frequency, h = scipy.signal.freqz_sos(sos, 2**15, fs=rate, include_nyquist=True)
+    frequency = np.linspace(0.0, rate / 2, 2**15 + 1)
+    _, h = scipy.signal.freqz_sos(sos, frequency, fs=rate)
     power = np.abs(h) ** 4
     if undo_box:
         power = power * (1 + (1 - np.cos(2 * np.pi * frequency / rate)) / 12) ** 2

@@ -46,12 +46,18 @@ def _peak(signal, t, window, omegas):
     """Return (frequency of the largest power, that power) of every shot, by Newton's steps."""
     weighted = signal * window[None]
 
-    def transform(omega):  # (shots,) -> X and its first two derivatives along omega
+    def transform(omega):
+        """Return X = sum w y exp(-i omega t) of every shot, and two derivatives along omega."""
         turn = omega[:, None] * t[None]
-        wave = weighted * jax.lax.complex(jnp.cos(turn), -jnp.sin(turn))
-        powers = jnp.stack([jnp.ones_like(t), t, t**2])
-        x0, x1, x2 = jnp.einsum("nt,pt->pn", wave, powers.astype(wave.dtype))
-        return x0, -1j * x1, -x2
+        cos, sin = weighted * jnp.cos(turn), -weighted * jnp.sin(turn)
+        # (real, imaginary) of X;  X' = -i sum t ..., X'' = -sum t^2 ...
+        x0 = cos.sum(axis=1), sin.sum(axis=1)
+        x1 = sin @ t, -(cos @ t)
+        x2 = -(cos @ t**2), -(sin @ t**2)
+        return x0, x1, x2
+
+    def dot(a, b):
+        return a[0] * b[0] + a[1] * b[1]
 
     phases = t[:, None] * omegas[None]
     power = (weighted @ jnp.cos(phases)) ** 2 + (weighted @ jnp.sin(phases)) ** 2
@@ -60,13 +66,13 @@ def _peak(signal, t, window, omegas):
 
     def body(_, omega):
         x0, x1, x2 = transform(omega)
-        slope = 2 * (x0.conj() * x1).real
-        curvature = 2 * (jnp.abs(x1) ** 2 + (x0.conj() * x2).real)
+        slope, curvature = dot(x0, x1), dot(x1, x1) + dot(x0, x2)
         step = jnp.where(curvature < 0, -slope / curvature, 0.0)
         return jnp.clip(omega + step, start - spacing, start + spacing)
 
     omega = jax.lax.fori_loop(0, STEPS, body, start)
-    return omega, jnp.abs(transform(omega)[0]) ** 2
+    x0, _, _ = transform(omega)
+    return omega, dot(x0, x0)
 
 
 def line_frequencies(

@@ -26,7 +26,9 @@ class Thermometry:
 
 
 def sideband_periodograms(
-    record: Float[Array, "shots samples 2"], window: Float[np.ndarray, "length"], dt: float
+    record: Float[Array, "shots samples quadratures"],
+    window: Float[np.ndarray, "length"],
+    dt: float,
 ) -> Float[np.ndarray, "shots 2 frequencies"]:
     """Return periodograms of the upper and lower sideband of each shot, at f = 0 ... 1/(2 dt).
 

@@ -149,3 +149,14 @@ def test_undo_box_average_within_three_parts_in_a_thousand(phase):
 
 def test_undo_box_average_keeps_a_constant():
     np.testing.assert_allclose(filters.undo_box_average(jnp.full((2, 5), 3.0)), 3.0, rtol=1e-15)
+
+
+@pytest.mark.parametrize("undo", [False, True])
+def test_noise_bandwidth_is_what_the_filters_matrix_passes(undo):
+    """Far from the ends: sum of squares of a row of the matrix is 2 f_BW dt."""
+    n = 600
+    matrix = filters.filter_matrix(BAND, n)
+    if undo:
+        matrix = matrix @ np.asarray(filters.undo_box_average(jnp.eye(n))).T
+    expected = np.sum(matrix[n // 2] ** 2) / (2 * DT)
+    assert filters.noise_bandwidth(BAND, DT, undo_box=undo) == pytest.approx(expected, rel=1e-6)
