@@ -123,12 +123,25 @@ def frequency_spread(
     each, _ = line_frequencies(signal, dt, omega, reach)
     if still is not None:
         return _less(each, line_frequencies(still, dt, omega, reach)[0])
+    first, second = halves(signal, dt, omega, reach)
+    return spread_of_halves(each, first, second)
+
+
+def halves(signal: Float[Array, "shots samples"], dt: float, omega: float, reach: float):
+    """Return (frequency, power) of every shot's first half, and of its second (see above)."""
     half = signal.shape[1] // 2
-    first, p_1 = line_frequencies(signal[:, :half], dt, omega, reach)
-    second, p_2 = line_frequencies(signal[:, -half:], dt, omega, reach)
+    parts = signal[:, :half], signal[:, -half:]
+    return tuple(line_frequencies(part, dt, omega, reach) for part in parts)
+
+
+def spread_of_halves(
+    each: Float[np.ndarray, "shots"], first: tuple, second: tuple
+) -> FrequencySpread:
+    """Return the spread from the frequencies of whole shots and (frequency, power) of halves."""
+    (f_1, p_1), (f_2, p_2) = first, second
     weights = p_1 * p_2 / (p_1 * p_2 + np.median(p_1 * p_2))
     weights = weights / weights.sum()
-    a, b = first - weights @ first, second - weights @ second
+    a, b = f_1 - weights @ f_1, f_2 - weights @ f_2
     # Means of the same shots take away part of the covariance.
     lost = 1 - weights @ weights
     variance = float(weights @ (a * b) / lost)

@@ -69,8 +69,8 @@ class LineFit:
         if name == "area":
             return root[3 * n :].reshape(self.area.shape)
         if name == "sigma":
-            with np.errstate(divide="ignore"):
-                return self.stderr("sigma_squared") / (2 * self.sigma)
+            error, safe = self.stderr("sigma_squared"), np.maximum(self.sigma, 1e-300)
+            return np.where(self.sigma > 0, error / (2 * safe), np.inf)
         first = n * ("omega", "gamma", "sigma_squared").index(name)
         return root[first : first + n]
 

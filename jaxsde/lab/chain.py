@@ -122,7 +122,9 @@ def analyse_chain(
 
 def _results(experiment, main, calm, bank, moments: Moments, resolution, used: int) -> Results:
     sequence = main.sequence
-    growth = fit_growth(experiment, main, [])
+    # One of the fit's starts may run away on poor data; the best of them is kept.
+    with np.errstate(all="ignore"):
+        growth = fit_growth(experiment, main, [])
     if growth is not None:
         growth = dataclasses.replace(growth, shots=used)
     return Results(

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from jaxsde.lab import units
+from jaxsde.lab.calibrations import calibrate_stage
 from jaxsde.lab.chain import Chain, analyse_chain, chain_rows
 from jaxsde.lab.console import print_rows, progress_bar
 from jaxsde.lab.export import export_result
@@ -55,6 +56,10 @@ def register(app: typer.Typer, configure: Callable[[], None]) -> None:
         spectrum: Annotated[
             bool, typer.Option("--spectrum", help="Only the spectrum, whatever the records are of.")
         ] = False,
+        also: Annotated[
+            str | None,
+            typer.Option(help="Calibrations too, separated by commas: voigt, larmor, sidebands."),
+        ] = None,
         lines: Annotated[
             str | None,
             typer.Option(help="Lines to fit in a spectrum, such as '61.6 kHz, 149.8 kHz'."),
@@ -96,8 +101,17 @@ def register(app: typer.Typer, configure: Callable[[], None]) -> None:
                     keep_clipped=keep_clipped,
                     tell=tell,
                 )
+        extra: list[Row] = []
+        if also is not None and chosen is None:
+            raise RecordError(
+                f"{path}: --also: wanted records of an experiment, got some without; name it with "
+                "--experiment"
+            )
+        if also is not None and chosen is not None:
+            kinds = tuple(kind.strip() for kind in also.split(","))
+            extra = calibrate_stage(source, chosen, kinds, keep_clipped=keep_clipped)
         with new_folder(target, force) as folder:
-            rows, losses = _write(folder, outcome)
+            rows, losses = _write(folder, outcome, extra)
             facts = environment(["jaxsde", *sys.argv[1:]]) | dict(records=str(path))
             write_manifest(folder, facts)
         _show(console, rows, losses, keep_clipped, _title(source, chosen))
@@ -186,13 +200,15 @@ def _title(source: Source, experiment: Experiment | None) -> str:
     return f"{source.path}: {what}, {source.n_shots} shots"
 
 
-def _write(folder: Path, outcome: Spectrum | Chain) -> tuple[list[Row], dict[str, Losses]]:
+def _write(
+    folder: Path, outcome: Spectrum | Chain, extra: list[Row]
+) -> tuple[list[Row], dict[str, Losses]]:
     if isinstance(outcome, Spectrum):
         rows, losses = spectrum_rows(outcome), {"records": outcome.losses}
         record: dict[str, Any] = {"shots": outcome.shots, "quantities": quantities(rows)}
         save_figure(spectrum_figure(outcome), folder / "figures" / "spectrum")
     else:
-        rows, losses = chain_rows(outcome), outcome.losses
+        rows, losses = chain_rows(outcome) + extra, outcome.losses
         record = estimates(outcome.results, rows)
         draw_figures(outcome.results, folder / "figures")
     record["losses"] = {name: loss.counts() for name, loss in losses.items()}
