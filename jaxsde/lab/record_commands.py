@@ -85,6 +85,11 @@ def register(app: typer.Typer, configure: Callable[[], None]) -> None:
         source = open_records(path, skip_bad=skip_bad)
         plain = spectrum or lines is not None or window is not None
         chosen = None if plain else experiment_of(source, experiment)
+        if also is not None and chosen is None:
+            raise RecordError(
+                f"{path}: --also: wanted records of an experiment, got some without; name it with "
+                "--experiment"
+            )
         target = _destination(source, out)
         check_destination(target, force)
         if chosen is None:
@@ -102,11 +107,6 @@ def register(app: typer.Typer, configure: Callable[[], None]) -> None:
                     tell=tell,
                 )
         extra: list[Row] = []
-        if also is not None and chosen is None:
-            raise RecordError(
-                f"{path}: --also: wanted records of an experiment, got some without; name it with "
-                "--experiment"
-            )
         if also is not None and chosen is not None:
             kinds = tuple(kind.strip() for kind in also.split(","))
             extra = calibrate_stage(source, chosen, kinds, keep_clipped=keep_clipped)
