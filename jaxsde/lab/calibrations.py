@@ -125,8 +125,8 @@ def _voigt_rows(experiment: Experiment, units, window, dt) -> list[Row]:
         ("gamma_m", "Γ_m/2π", fit.gamma[0], fit.stderr("gamma")[0], p.gamma_m),
         ("sigma_m", "σ_m/2π", fit.sigma[0], fit.stderr("sigma")[0], p.sigma_m),
     ):
-        scaled = (v / TWO_PI for v in (value, error, theory))
-        rows.append(_row(name, label, *scaled, "Hz", quality + bound))
+        value, error, theory = (v / TWO_PI for v in (value, error, theory))
+        rows.append(_row(name, label, value, error, theory, "Hz", quality + bound))
     return rows
 
 

@@ -1,6 +1,7 @@
 """Shots of an HDF5 file of records, scaled, masked and demodulated; and writing such a file."""
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -23,7 +24,7 @@ def read_shots(header: Header, layout: Layout, shots: np.ndarray) -> Block:
             ) from None
 
 
-def _read(file: h5py.File, header: Header, layout: Layout, shots: np.ndarray) -> Block:
+def _read(file: Any, header: Header, layout: Layout, shots: np.ndarray) -> Block:
     data = file["samples"]
     picked = slice(int(shots[0]), int(shots[-1]) + 1)
     within = shots - shots[0]
@@ -37,8 +38,8 @@ def _read(file: h5py.File, header: Header, layout: Layout, shots: np.ndarray) ->
         raw = data[()]
     raw = raw if layout.ragged else _ordered(raw, layout.axes)
     low, high = layout.limits
-    clipped = ((raw <= low) | (raw >= high)).any(axis=-1)
-    missing = ~np.isfinite(raw).all(axis=-1)
+    clipped: Any = ((raw <= low) | (raw >= high)).any(axis=-1)
+    missing: Any = ~np.isfinite(raw).all(axis=-1)
     if layout.missing is not None:
         gone = (raw == layout.missing).any(axis=-1)
         missing, clipped = missing | gone, clipped & ~gone
@@ -85,12 +86,12 @@ def _demodulated(values, missing, clipped, weights):
     return np.where(flags[0][..., None], 0.0, blocks @ weights), *flags
 
 
-def new_file(path: Path, header: Header, n_shots: int, *, dtype: str = "f8") -> h5py.File:
+def new_file(path: Path, header: Header, n_shots: int, *, dtype: str = "f8") -> Any:
     """Return a new file for n_shots shots of a header, whose samples are still to be written.
 
     dtype: of the samples, a float type; they are stored in the header's unit.
     """
-    file = h5py.File(path, "w")
+    file: Any = h5py.File(path, "w")
     file.attrs.update(schema=SCHEMA, schema_version=VERSION)
     if header.experiment:
         file.attrs["experiment"] = header.experiment

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -50,7 +51,7 @@ def read_header(path: Path) -> tuple[Header, Layout]:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
+def opened(path: Path) -> Iterator[Any]:
     """Yield an HDF5 file, or raise RecordError that names it."""
     try:
         file = h5py.File(path, "r")
@@ -70,7 +71,7 @@ def short(error: Exception) -> str:
     return text[text.find("(") + 1 :].rstrip(")") if "(" in text else text
 
 
-def _samples(file: h5py.File, path: Path) -> h5py.Dataset:
+def _samples(file: Any, path: Path) -> Any:
     data = file.get("samples")
     if isinstance(data, h5py.Dataset):
         return data
@@ -89,7 +90,7 @@ def _samples(file: h5py.File, path: Path) -> h5py.Dataset:
 class _Attributes:
     """Look attributes up in the dataset, then in the file, with errors that name both."""
 
-    def __init__(self, path: Path, data: h5py.Dataset, file: h5py.File):
+    def __init__(self, path: Path, data: Any, file: Any):
         self.path, self.found = path, dict(file.attrs) | dict(data.attrs)
 
     def wrong(self, name: str, wanted: str, got: object, remedy: str) -> RecordError:
@@ -263,7 +264,8 @@ def _stages(attrs, length: float):
     names, starts, a = attrs.texts("stage_names"), attrs.numbers("stage_starts_s"), None
     if not names and starts is None:
         return (), (), None
-    ordered = starts is not None and len(starts) == len(names) and np.all(np.diff(starts) > 0)
+    starts = np.array([]) if starts is None else starts
+    ordered = len(starts) == len(names) > 0 and np.all(np.diff(starts) > 0)
     if not ordered or starts[0] < 0 or starts[-1] >= length:
         raise attrs.wrong(
             "stage_starts_s",
@@ -292,7 +294,7 @@ def _channels(attrs, n: int, carrier: float | None) -> tuple[str, ...]:
     return names or (("signal",) if n == 1 else tuple(f"channel {i}" for i in range(n)))
 
 
-def _parameters(file: h5py.File) -> tuple[tuple[str, float | str], ...]:
+def _parameters(file: Any) -> tuple[tuple[str, float | str], ...]:
     group = file.get("parameters")
     if group is None:
         return ()

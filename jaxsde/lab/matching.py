@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxsde.engine.detect import detection_gain
 from jaxsde.lab.config import load_experiment, parse_experiment
 from jaxsde.lab.recordings import Header, RecordError
 from jaxsde.lab.records import SAME, Source, mark_index
@@ -114,8 +115,8 @@ def _efficiency(experiment: Experiment, source: Source) -> float:
     for stage, a in zip(sequence.stages, source.header.A or (), strict=True):
         c = stage.controls
         if np.isfinite(a) and not c.is_ramp and float(np.asarray(c.nbar)) > 0:
-            lorentzian = p.kappa / (p.kappa**2 + c.delta_pc**2)
-            found[stage.name] = float(a**2 / (2 * d.collection * d.S_SN * c.nbar * lorentzian))
+            one = float(detection_gain(p, c, dataclasses.replace(d, efficiency=1.0)))
+            found[stage.name] = (a / one) ** 2
     ringdown = experiment.analysis.ringdown
     if ringdown not in found:
         raise RecordError(

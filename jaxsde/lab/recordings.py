@@ -1,6 +1,7 @@
 """Nouns of laboratory records: headers, blocks of shots, and what was left out."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -89,7 +90,7 @@ class Losses:
             samples=self.samples + missing.size,
         )
 
-    def counts(self) -> dict[str, object]:
+    def counts(self) -> dict[str, Any]:
         """Return the losses as plain numbers, and the reasons why files were left out."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return fields | {"skipped": [reason for _, reason in self.skipped]}

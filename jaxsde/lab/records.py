@@ -212,9 +212,9 @@ def _read(piece: Piece, shots: np.ndarray) -> Block:
         return read_shots(piece.header, piece.layout, shots)
     data = _zarr(piece.path, piece.group).isel(shot=slice(int(shots[0]), int(shots[-1]) + 1))
     samples = np.asarray(data["record"].values, float)
-    missing = ~np.isfinite(samples).all(axis=-1)
+    missing = np.asarray(~np.isfinite(samples).all(axis=-1))
     low, high = piece.limits
-    clipped = ((samples <= low) | (samples >= high)).any(axis=-1)
+    clipped = np.asarray(((samples <= low) | (samples >= high)).any(axis=-1))
     return Block(
         samples=np.where(missing[..., None], 0.0, samples),
         missing=missing,

@@ -125,7 +125,7 @@ def _gather(source: Source, window: np.ndarray, keep_clipped: bool):
         cut = (cut - cut.mean(axis=2, keepdims=True)).reshape(-1, length, cut.shape[3])
         power = np.asarray(welch(jnp.asarray(cut), jnp.asarray(window), length, dt)).sum(axis=2)
         power = power.reshape(len(bad), len(starts), -1)
-        whole = ~bad[:, picked].any(axis=2)
+        whole = np.asarray(~bad[:, picked].any(axis=2))
         lost += int((~whole).sum())
         if few:
             into = slice(seen * len(starts), (seen + len(bad)) * len(starts))
