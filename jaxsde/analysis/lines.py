@@ -21,6 +21,8 @@ from jaxsde.physics.params import TWO_PI
 
 # Below this the scatter of the scores does not tell their covariance.
 LEAST_UNITS = 12
+# Of sigma^2, in units of the window's resolution squared: a bound at 0 would bias what is small.
+LEAST_SIGMA_SQUARED = -0.1
 
 
 @jax.tree_util.register_dataclass
@@ -29,14 +31,13 @@ class LineFit:
     """Hold lines fitted together, in one or several spectra that share their shapes.
 
     omega: centres, rad/s.  gamma: damping of energy (full width of the Lorentzian), 1/s.
-    sigma_squared: of the frequency over shots, (rad/s)^2.  area: mean square of the line's signal
-    in each spectrum, unit^2.  background: density in the middle of the band, unit^2/Hz, and slope:
-    its change across half the band, relative to it, of each spectrum.
+    sigma_squared: of the frequency over shots, (rad/s)^2; negative where noise makes it so.
+    area: mean square of the line's signal in each spectrum, unit^2.  background: density in the
+    middle of the band, unit^2/Hz, and slope: its relative change across half the band.
     cov: of (omega, gamma, sigma_squared, area), lines within each, from the units' own scatter.
-    at_bound: lines whose gamma, or sigma_squared, lies on its bound 0 (lines, 2); the others'
-    errors then hold it there.
-    model: the fitted expectation at frequency (Hz), unit^2/Hz.  chi2, dof: of the mean spectrum
-    about it, for independent bins of the window's resolution.
+    at_bound: lines whose gamma, or sigma_squared, lies on its bound; others' errors hold it there.
+    model, data: at frequency (Hz), unit^2/Hz.  chi2, dof: of the mean spectrum about the model,
+    for independent bins of the window's resolution.
     """
 
     omega: Float[np.ndarray, "lines"]
@@ -218,7 +219,9 @@ def _fitted(
     given = (units, origin, _overlap(window, problem.dt), data.mean(axis=0))
     parts = functools.partial(_loss_and_slopes, problem)
     parts = functools.partial(_at, parts, tuple(jnp.asarray(v) for v in given))
-    low = np.concatenate([np.full(n, -4.0), np.zeros(2 * n), np.full((n + 1) * k, 1e-3)])
+    least = 0.0 if problem.fixed_sigma else LEAST_SIGMA_SQUARED
+    low = np.concatenate([np.full(n, -4.0), np.zeros(n), np.full(n, least)])
+    low = np.append(low, np.full((n + 1) * k, 1e-3))
     high = np.full(low.size, np.inf)
     high[:n] = 4.0
     high[2 * n : 3 * n] = 0.0 if problem.fixed_sigma else np.inf

@@ -118,7 +118,11 @@ def _voigt_rows(experiment: Experiment, units, window, dt) -> list[Row]:
     fit = fit_lines(_grouped(units), window, dt, np.array([omega]), _band(experiment, omega))
     quality = f"Voigt fit, chi² {fit.chi2:.0f} of {fit.dof} bins"
     quality += "" if fit.converged else "; NOT CONVERGED"
-    bound = "; sigma at its bound 0" if fit.at_bound[0, 1] else ""
+    square, error = fit.sigma_squared[0], fit.stderr("sigma_squared")[0]
+    bound = ""
+    if square < 2 * error:
+        square, error = square / TWO_PI**2, error / TWO_PI**2
+        bound = f"; sigma not resolved, its square is {square:.3g} ± {error:.2g} Hz²"
     rows = []
     for name, label, value, error, theory in (
         ("omega_m", "ω_m/2π", fit.omega[0], fit.stderr("omega")[0], omega),

@@ -154,7 +154,7 @@ def spectrum_rows(spectrum: Spectrum) -> list[Row]:
              "damping of energy: full width of the Lorentzian"),
         ]  # fmt: skip
         if spectrum.shots > 1:
-            bound = "; at its bound 0" if fit.at_bound[0, 1] else ""
+            bound = "; its square is not positive" if fit.sigma[0] == 0 else ""
             parts.append(
                 ("sigma", f"line {i}, σ/2π", fit.sigma / TWO_PI, fit.stderr("sigma"), "Hz",
                  "jitter of the frequency from shot to shot" + bound)
