@@ -116,6 +116,8 @@ def test_sosfiltfilt_in_float32_and_its_derivative():
     )
     slope = jax.jacfwd(lambda v: filters.sosfiltfilt(LOW, v))(jnp.asarray(x))
     np.testing.assert_allclose(slope, filters.filter_matrix(LOW, 64), atol=1e-12)
+    back = jax.jacrev(lambda v: filters.sosfiltfilt(BAND, v))(jnp.asarray(signal(130, 1)[0]))
+    np.testing.assert_allclose(back, filters.filter_matrix(BAND, 130), atol=1e-12)
 
 
 @pytest.mark.parametrize(
