@@ -12,7 +12,7 @@ from jaxsde.lab.config import dump_experiment
 from jaxsde.lab.export import header_of
 from jaxsde.lab.matching import experiment_of
 from jaxsde.lab.recordings import RecordError
-from jaxsde.lab.records import open_records
+from jaxsde.lab.records import open_records, read_blocks
 from jaxsde.lab.spec import build_sequence
 
 VOLTS = 2.5e7  # V/W, of a photodiode and its amplifier
@@ -105,3 +105,27 @@ def test_another_length_is_refused(tmp_path):
     path = laboratory.write(tmp_path / "a.h5", laboratory.noise()[:3, :190], header=short)
     with pytest.raises(RecordError, match=r"samples: got 190 a shot, where .* have 200; cut"):
         experiment_of(open_records(path), None)
+
+
+def test_raw_heterodyne_traces_follow_an_experiment(tmp_path):
+    """Quadratures put on a 10 MHz carrier, sampled every 20 ns, come back as the samples."""
+    x = laboratory.noise()[:3]
+    t = (np.arange(50 * laboratory.N) + 0.5) * 20e-9
+    field = np.repeat(x[..., 0] - 1j * x[..., 1], 50, axis=1)
+    raw = (field * np.exp(-1j * (2 * np.pi * 10e6 * t + 0.4))).real
+    path = tmp_path / "raw.h5"
+    with h5py.File(path, "w") as file:
+        file["samples"] = raw
+        file.attrs["experiment"] = dump_experiment(laboratory.experiment())
+        file["samples"].attrs.update(
+            units="W",
+            sample_interval_s=20e-9,
+            carrier_Hz=10e6,
+            carrier_phase_rad=0.4,
+            demodulated_interval_s=1e-6,
+        )
+    source = open_records(path)
+    found = experiment_of(source, None)
+    assert found is not None and found.shots == 3
+    (block,) = read_blocks(source, 5)
+    np.testing.assert_allclose(block.samples, x, atol=1e-9 * np.abs(x).max())
