@@ -12,6 +12,7 @@ from jaxsde.lab import units
 from jaxsde.lab.calibrations import calibrate_stage
 from jaxsde.lab.chain import Chain, analyse_chain, chain_rows
 from jaxsde.lab.console import print_rows, progress_bar
+from jaxsde.lab.diffusion_figure import diffusion_figure
 from jaxsde.lab.export import export_result
 from jaxsde.lab.figures import draw_figures
 from jaxsde.lab.folder import StoreError, check_destination, new_folder, write_manifest
@@ -211,6 +212,9 @@ def _write(
         rows, losses = chain_rows(outcome) + extra, outcome.losses
         record = estimates(outcome.results, rows)
         draw_figures(outcome.results, folder / "figures")
+        if outcome.diffusion is not None:
+            made = diffusion_figure(outcome.results.main.displacement, outcome.diffusion)
+            save_figure(made, folder / "figures" / "diffusion")
     record["losses"] = {name: loss.counts() for name, loss in losses.items()}
     write_json(folder / "estimates.json", finite(record))
     return rows, losses

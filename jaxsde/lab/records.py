@@ -66,6 +66,11 @@ def open_records(path: Path, *, skip_bad: bool = False, group: str | None = None
         raise RecordError(f"{path}: wanted records (a file or folder), got nothing there")
     if path.is_dir() and ((path / MANIFEST).is_file() or (path / "records.zarr").is_dir()):
         return _open_result(path, group)
+    if path.suffix == ".toml":
+        raise RecordError(
+            f"{path}: wanted records, got an experiment file; simulate it with `jaxsde run`, or "
+            "give records and this with --experiment"
+        )
     if not path.is_dir():
         files = [path]
     else:

@@ -84,6 +84,9 @@ def test_ragged_shots_of_one_file(tmp_path):
 def test_places_without_records(tmp_path):
     with pytest.raises(RecordError, match=r"nothing: wanted records .* got nothing there"):
         open_records(tmp_path / "nothing")
+    (tmp_path / "experiment.toml").touch()
+    with pytest.raises(RecordError, match=r"experiment\.toml: wanted records, got an experiment"):
+        open_records(tmp_path / "experiment.toml")
     (tmp_path / "empty").mkdir()
     with pytest.raises(RecordError, match=r"empty: wanted a folder with files \*\.h5, \*\.hdf5"):
         open_records(tmp_path / "empty")
