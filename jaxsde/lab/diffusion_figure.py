@@ -44,5 +44,5 @@ def diffusion_figure(displacement: MeanSquaredDisplacement, fit: DiffusionFit) -
     )
     axes.set_xlabel("time (µs)")
     axes.set_ylabel(D_SQUARED_LABEL)
-    axes.legend(loc="upper left")
+    figure.legend(loc="outside upper left", ncols=1)
     return figure
