@@ -23,7 +23,7 @@ WINDOW = dict(start=60e-6, stop=200e-6)
 
 @pytest.fixture(scope="module")
 def traces():
-    shots = js.simulate(jax.random.key(2), PARAMS, SEQUENCE, DETECTOR, 24_000)
+    shots = js.simulate(jax.random.key(2), PARAMS, SEQUENCE, DETECTOR, 12_000)
     return js.mean_squared_displacement(shots.record, PARAMS, SEQUENCE, DETECTOR)
 
 
@@ -34,19 +34,19 @@ def part(traces, shots):
 
 
 def test_b_s_is_unbiased_and_its_error_covers(traces):
-    """All shots: within 3.5 errors of 4 %; 60 sets of 400: rms z within 3.5/sqrt(120) of 1."""
+    """All shots: within 3.5 errors of 6 %; 30 sets of 400: rms z within 3.5/sqrt(60) of 1."""
     whole = fit_diffusion(traces, PARAMS, SEQUENCE, DETECTOR, **WINDOW)
-    assert whole.B_s_stderr < 0.06 * B_S
+    assert whole.B_s_stderr < 0.08 * B_S
     assert abs(whole.B_s - B_S) < 3.5 * whole.B_s_stderr
     assert whole.B_s == pytest.approx((whole.slope - whole.without) / whole.per_quantum)
     inside = (np.asarray(traces.time) >= WINDOW["start"]) & (traces.time <= WINDOW["stop"])
     z = []
-    for k in range(60):
+    for k in range(30):
         some = part(traces, slice(400 * k, 400 * k + 400))
         slope = line_slope(traces.time[inside], some.each[:, inside])
         error = float(slope.std(ddof=1)) / 20 / whole.per_quantum
         z.append(((float(slope.mean()) - whole.without) / whole.per_quantum - B_S) / error)
-    assert abs(np.sqrt(np.mean(np.square(z))) - 1) < 3.5 / np.sqrt(120)
+    assert abs(np.sqrt(np.mean(np.square(z))) - 1) < 3.5 / np.sqrt(60)
 
 
 def test_the_exact_expectation_gives_b_s_back(traces):

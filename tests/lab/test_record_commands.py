@@ -156,9 +156,11 @@ def test_results_are_exported_and_read_as_laboratory_records(jaxsde, tmp_path):
         assert status == 2 and message in errors
 
 
-def test_simulated_results_are_analysed_by_the_same_command(jaxsde, tmp_path):
+def test_simulated_results_are_read_by_the_same_command(jaxsde, tmp_path):
+    """Their spectrum, which is quick; the chain is that of any other records."""
     result = as_result(tmp_path / "result")
-    status, out, errors = jaxsde("analyse", result)
+    status, out, errors = jaxsde("analyse", result, "--spectrum")
     assert status == 0, errors
     assert "20 shots read, 19 analysed" in out and "1 shots rejected by the file" in out
+    assert "no line stands out of this spectrum" in out
     assert (result / "analysis" / "estimates.json").is_file()

@@ -83,7 +83,7 @@ def test_gaps_reach_what_filters_mix_them_into_and_no_more(whole, tmp_path):
 
 
 def test_nothing_left_is_an_error(tmp_path):
-    path = laboratory.write(tmp_path / "nan.h5", np.full((4, laboratory.N, 2), np.nan))
+    path = laboratory.write(tmp_path / "nan.h5", np.full((16, laboratory.N, 2), np.nan))
     with pytest.raises(RecordError, match=r"nan\.h5: no shot with a good sample is left"):
         run(path)
 
