@@ -57,7 +57,9 @@ def analyse_spectrum(
     """
     header = source.header
     if length is None:
-        share = header.n_samples if source.n_shots >= WINDOWS else 2 * header.n_samples // WINDOWS
+        # Half-overlapping windows of length L: shots x (2 n/L - 1) of them in all.
+        most = 2 * header.n_samples / (WINDOWS / source.n_shots + 1)
+        share = min(header.n_samples, int(most))
         length = min(LONGEST, 2 ** int(np.log2(max(share, 1))))
     if not 16 <= length <= header.n_samples:
         raise RecordError(
