@@ -1,5 +1,6 @@
 """jaxsde: simulate and calibrate linear spin-motion-cavity experiments in JAX."""
 
+from jaxsde.analysis.demodulate import demodulate
 from jaxsde.analysis.displacement import (
     MeanSquaredDisplacement,
     expected_displacement,
@@ -7,9 +8,14 @@ from jaxsde.analysis.displacement import (
 )
 from jaxsde.analysis.entanglement import epr_variance, log_negativity, physicality, purity
 from jaxsde.analysis.gain import GainFit, fit_gain
+from jaxsde.analysis.growth import DiffusionFit, fit_diffusion
+from jaxsde.analysis.larmor import FrequencySpread, frequency_spread
+from jaxsde.analysis.lines import LineFit, fit_lines
 from jaxsde.analysis.matched import FilterBank, apply_filters, matched_filter
 from jaxsde.analysis.moments import Moments, derived, estimate_moments, true_moments
-from jaxsde.analysis.spectra import welch
+from jaxsde.analysis.spectra import spectrogram, welch
+from jaxsde.analysis.sweep import atoms_from_sweeps, fit_resonance
+from jaxsde.analysis.thermometry import sideband_periodograms, sideband_thermometry
 from jaxsde.engine.covariance import covariance
 from jaxsde.engine.detect import Detector
 from jaxsde.engine.outputs import Asked, Outputs
@@ -56,11 +62,14 @@ __all__ = [
     "DataSet",
     "Design",
     "Detector",
+    "DiffusionFit",
     "FilterBank",
+    "FrequencySpread",
     "GainFit",
     "Gaussian",
     "GoodnessOfFit",
     "Identifiability",
+    "LineFit",
     "LogNormal",
     "MeanSquaredDisplacement",
     "Moments",
@@ -75,12 +84,14 @@ __all__ = [
     "Switching",
     "Technical",
     "apply_filters",
+    "atoms_from_sweeps",
     "best_design",
     "calibrate",
     "choose_resolution",
     "covariance",
     "cramer_rao",
     "decimate",
+    "demodulate",
     "derived",
     "diffusion",
     "drift",
@@ -89,7 +100,11 @@ __all__ = [
     "expected_displacement",
     "expected_information",
     "fisher_information",
+    "fit_diffusion",
     "fit_gain",
+    "fit_lines",
+    "fit_resonance",
+    "frequency_spread",
     "goodness_of_fit",
     "identifiability",
     "instability_gain",
@@ -106,10 +121,13 @@ __all__ = [
     "purity",
     "record_covariance",
     "sampled_density",
+    "sideband_periodograms",
+    "sideband_thermometry",
     "sidebands",
     "simulate",
     "simulate_outputs",
     "spectral_density",
+    "spectrogram",
     "spring_coupling",
     "static_coupling",
     "true_moments",

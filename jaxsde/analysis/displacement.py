@@ -9,8 +9,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxsde.analysis.filters import (
+    Sections,
     band_pass,
     filter_matrix,
+    hashable,
     low_pass,
     sosfiltfilt,
     undo_box_average,
@@ -105,14 +107,6 @@ def mean_squared_displacement(
     )
 
 
-# Coefficients as nested tuples hash by value, so that a compiled function can be keyed by them.
-_Sections = tuple[tuple[float, ...], ...]
-
-
-def _hashable(sos: np.ndarray) -> _Sections:
-    return tuple(tuple(float(c) for c in row) for row in sos)
-
-
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DisplacementFilter:
@@ -124,8 +118,8 @@ class DisplacementFilter:
 
     inverse: Float[Array, "samples quadratures"]
     bias: Float[Array, "samples"]
-    band: _Sections = dataclasses.field(metadata=dict(static=True))
-    cycle: _Sections = dataclasses.field(metadata=dict(static=True))
+    band: Sections = dataclasses.field(metadata=dict(static=True))
+    cycle: Sections = dataclasses.field(metadata=dict(static=True))
 
 
 def displacement_filter(
@@ -138,11 +132,10 @@ def displacement_filter(
 ) -> DisplacementFilter:
     """Return the filter of mean_squared_displacement; arguments and errors are its own."""
     dt = sequence.sample_interval
-    sos = band_pass(band, dt), low_pass(cycle_average, dt)
-    inverse, bias = _gain_and_bias(params, sequence, detector, _matrices(sequence, *sos))
-    return DisplacementFilter(
-        inverse=inverse, bias=bias, band=_hashable(sos[0]), cycle=_hashable(sos[1])
-    )
+    sos = hashable(band_pass(band, dt)), hashable(low_pass(cycle_average, dt))
+    matrices = _matrices(sequence.n_samples, *sos)
+    inverse, bias = _gain_and_bias(params, sequence, detector, matrices)
+    return DisplacementFilter(inverse=inverse, bias=bias, band=sos[0], cycle=sos[1])
 
 
 @jax.jit
@@ -164,11 +157,14 @@ def shot_displacement(
     return sosfiltfilt(np.asarray(made.cycle), power) - made.bias[None]
 
 
-def _matrices(sequence: Sequence, band: np.ndarray, cycle: np.ndarray) -> tuple[Array, Array]:
+@functools.lru_cache(maxsize=8)
+def _matrices(n: int, band: Sections, cycle: Sections) -> tuple[np.ndarray, np.ndarray]:
     """Return the matrices of the band-pass, box average undone, and of the cycle average."""
-    n = sequence.n_samples
-    undo = np.asarray(undo_box_average(jnp.eye(n)))
-    return jnp.asarray(filter_matrix(band, n) @ undo.T), jnp.asarray(filter_matrix(cycle, n))
+    second = np.diag(np.full(n, -2.0)) + np.eye(n, k=1) + np.eye(n, k=-1)
+    second[0, 0] += 1
+    second[-1, -1] += 1
+    undo = np.eye(n) - second / 24
+    return filter_matrix(np.array(band), n) @ undo, filter_matrix(np.array(cycle), n)
 
 
 def _inverse_gain(
@@ -204,7 +200,8 @@ def expected_displacement(
     """
     resolution = choose_resolution(params, sequence) if resolution is None else resolution
     dt = sequence.sample_interval
-    matrices = _matrices(sequence, band_pass(band, dt), low_pass(cycle_average, dt))
+    sos = hashable(band_pass(band, dt)), hashable(low_pass(cycle_average, dt))
+    matrices = _matrices(sequence.n_samples, *sos)
     detector = dataclasses.replace(detector, technical=None)
     r, _ = signal_covariance(params, sequence, resolution, detector.model)
     gains = readout_of_samples(params, sequence, detector, resolution)

@@ -1,4 +1,4 @@
-"""Power spectra of records: Welch's averaged periodograms, shot by shot."""
+"""Power spectra of records: Welch's averaged periodograms shot by shot, and spectrograms."""
 
 import functools
 
@@ -51,3 +51,39 @@ def _welch(record, window, hop, dt):
         spectrum = jnp.fft.rfft(record[:, start : start + length] * scale, axis=1)
         total = total + jnp.abs(spectrum) ** 2
     return total * (dt / (len(starts) * jnp.sum(window**2))).astype(record.dtype)
+
+
+def spectrogram(
+    record: Float[Array, "shots samples quadratures"],
+    window: Float[Array, "length"],
+    hop: int,
+    dt: float,
+) -> Float[Array, "frames frequencies quadratures"]:
+    """Return the mean over shots of the periodogram of every window (Fig. 2a), two-sided.
+
+    Frame k is centred on (k hop + length/2) dt; densities as in `welch`, record unit^2/Hz.
+    Raises ValueError as `welch`.
+    """
+    length = window.shape[0]
+    if not (isinstance(hop, int) and hop >= 1):
+        raise ValueError(f"hop: wanted an integer of at least 1, got {hop!r}")
+    if record.shape[1] < length:
+        raise ValueError(
+            f"record: wanted at least the {length} samples of the window, got {record.shape[1]}; "
+            "shorten the window"
+        )
+    return _spectrogram(record, window.astype(record.dtype), hop, dt)
+
+
+@functools.partial(jax.jit, static_argnames=("hop",))
+def _spectrogram(record, window, hop, dt):
+    length = window.shape[0]
+    starts = jnp.arange(0, record.shape[1] - length + 1, hop)
+
+    def frame(start):
+        part = jax.lax.dynamic_slice_in_dim(record, start, length, axis=1)
+        power = jnp.abs(jnp.fft.rfft(part * window[None, :, None], axis=1)) ** 2
+        return power.mean(axis=0)
+
+    scale = dt / jnp.sum(window**2)
+    return jax.lax.map(frame, starts) * jnp.asarray(scale, record.dtype)

@@ -21,8 +21,9 @@ from jaxsde.analysis.displacement import (
     displacement_filter,
     shot_displacement,
 )
+from jaxsde.analysis.inversion import COLUMNS, ROWS, check_bank, invert
 from jaxsde.analysis.matched import FilterBank
-from jaxsde.analysis.moments import COLUMNS, ROWS, Moments, moments_of_products
+from jaxsde.analysis.moments import Moments, moments_of_products
 from jaxsde.engine.detect import Detector
 from jaxsde.engine.resolution import Resolution
 from jaxsde.physics.params import Params
@@ -212,13 +213,6 @@ def summed_moments(
         raise ValueError(f"shots: wanted at least 2 for an error, got {n}")
     raw = sums["products"] / n
     scatter: Any = (sums["products_square"] / n - raw[:, None] * raw[None]) / (n - 1)
-    return moments_of_products(
-        jnp.asarray(raw),
-        jnp.asarray(scatter),
-        n,
-        bank,
-        params,
-        sequence,
-        detector,
-        resolution=resolution,
-    )
+    check_bank(bank)
+    inversion = invert(params, sequence, detector, bank, resolution=resolution)
+    return moments_of_products(jnp.asarray(raw), jnp.asarray(scatter), n, inversion)

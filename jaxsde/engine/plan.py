@@ -91,7 +91,12 @@ def segment_readout(
         one = readout(params, segment.controls, detector, 1.0)
         return jnp.broadcast_to(one, (segment.n_samples, *one.shape)) if segment.moves else one
     at = (segment.start + np.arange(segment.n_samples) + 0.5) / segment.n_stage
-    return jax.vmap(lambda at: readout(params, segment.controls, detector, at))(jnp.asarray(at))
+    return _readouts(params, segment.controls, detector, jnp.asarray(at))
+
+
+@jax.jit
+def _readouts(params: Params, controls: Controls, detector: Detector, at: Array) -> Array:
+    return jax.vmap(lambda at: readout(params, controls, detector, at))(at)
 
 
 def _points(resolution: Resolution) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Command line: run, calibrate, figures, verify, info."""
+"""Command line: run, calibrate, figures, verify, info; analyse and export from record_commands."""
 
 import dataclasses
 import functools
@@ -50,6 +50,7 @@ from jaxsde.lab.options import (
     streaming_options,
 )
 from jaxsde.lab.overrides import check_seed, override
+from jaxsde.lab.record_commands import register
 from jaxsde.lab.report import write_report
 from jaxsde.lab.setup import configure
 from jaxsde.lab.store import load_results, load_shots, write_results
@@ -323,6 +324,9 @@ def info() -> None:
     """
     configure()
     print_info(Console(), environment(), kernel_here())
+
+
+register(app, configure)
 
 
 def main() -> None:

@@ -46,15 +46,15 @@ def write_analysis(root: Path, results: Results) -> None:
 
 def write_estimates(path: Path, made: dict[str, Any]) -> None:
     """Write estimates.json."""
-    path.write_text(json.dumps(_finite(made), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(finite(made), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Return value with NaN and infinity, which JSON has not, replaced by null."""
     if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
+        return {key: finite(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [_finite(part) for part in value]
+        return [finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

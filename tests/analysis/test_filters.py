@@ -23,14 +23,61 @@ def test_coefficients_are_scipys():
 
 
 @pytest.mark.parametrize("sos", [BAND, LOW], ids=["band", "low"])
-@pytest.mark.parametrize("n", [1, 2, 50])
-def test_sosfilt_is_scipys(sos, n):
-    x = signal(n)
-    zi = np.random.default_rng(0).normal(size=(len(sos), 2, 3))
-    expected, _ = scipy.signal.sosfilt(sos, x, zi=np.moveaxis(zi, -1, 1))
+@pytest.mark.parametrize("shape", [(1,), (3, 2), (2, 3, 63), (3, 64), (2, 2, 3, 200), (2, 0)])
+def test_sosfilt_is_scipys_from_any_state_over_any_leading_axes(sos, shape):
+    rng = np.random.default_rng(shape[-1])
+    x = rng.normal(size=shape).cumsum(axis=-1)
+    zi = rng.normal(size=(len(sos), *shape[:-1], 2))
+    got, state = filters.sosfilt(sos, jnp.asarray(x), jnp.asarray(zi))
+    rest = filters.sosfilt(sos, jnp.asarray(x))
+    if shape[-1] == 0:
+        assert got.shape == rest.shape == shape
+        np.testing.assert_array_equal(state, zi)
+        return
+    expected, after = scipy.signal.sosfilt(sos, x, zi=zi)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12 * scale)
+    np.testing.assert_allclose(state, after, rtol=1e-10, atol=1e-12 * np.abs(after).max())
+    np.testing.assert_allclose(rest, scipy.signal.sosfilt(sos, x), rtol=1e-10, atol=1e-12 * scale)
+
+
+def test_sosfilt_of_a_long_record_with_narrow_filters_is_scipys():
+    """Poles within 1e-3 of the unit circle: many blocks must not lose digits."""
+    sos = scipy.signal.butter(6, (94.5e3, 95.5e3), "bandpass", fs=2e6, output="sos")
+    x = np.random.default_rng(4).normal(size=20001)
+    expected = scipy.signal.sosfilt(sos, x)
+    got = np.asarray(filters.sosfilt(sos, jnp.asarray(x)))
+    assert np.abs(got - expected).max() < 1e-10 * np.abs(expected).max()
+
+
+def test_sosfilt_in_two_parts_is_sosfilt_in_one():
+    x = jnp.asarray(signal(90))
+    zi = jnp.zeros((len(BAND), 3, 2))
+    first, between = filters.sosfilt(BAND, x[:, :37], zi)
+    second, _ = filters.sosfilt(BAND, x[:, 37:], between)
     np.testing.assert_allclose(
-        filters.sosfilt(sos, jnp.asarray(x), jnp.asarray(zi)), expected, rtol=1e-10
+        jnp.concatenate([first, second], axis=1), filters.sosfilt(BAND, x), rtol=1e-10, atol=1e-12
     )
+
+
+def test_sosfilt_refuses_states_of_another_shape():
+    with pytest.raises(ValueError, match=r"^zi: wanted shape \(4, 3, 2\), .* got \(4, 2, 3\)$"):
+        filters.sosfilt(BAND, jnp.zeros((3, 9)), jnp.zeros((4, 2, 3)))
+
+
+@pytest.mark.parametrize("padtype", ["odd", "even", "constant", None])
+@pytest.mark.parametrize("padlen", [None, 0, 5])
+def test_every_padding_of_sosfiltfilt_is_scipys(padtype, padlen):
+    x = signal(70)
+    options = dict(padtype=padtype, padlen=padlen)
+    expected = scipy.signal.sosfiltfilt(BAND, x, **options)
+    got = filters.sosfiltfilt(BAND, jnp.asarray(x), **options)
+    np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10 * np.abs(x).max())
+
+
+def test_sosfiltfilt_refuses_an_unknown_padding():
+    with pytest.raises(ValueError, match=r"^padtype: wanted one of .*, got 'reflect'$"):
+        filters.sosfiltfilt(BAND, jnp.zeros(70), padtype="reflect")
 
 
 @pytest.mark.parametrize("sos", [BAND, LOW], ids=["band", "low"])
@@ -69,6 +116,8 @@ def test_sosfiltfilt_in_float32_and_its_derivative():
     )
     slope = jax.jacfwd(lambda v: filters.sosfiltfilt(LOW, v))(jnp.asarray(x))
     np.testing.assert_allclose(slope, filters.filter_matrix(LOW, 64), atol=1e-12)
+    back = jax.jacrev(lambda v: filters.sosfiltfilt(BAND, v))(jnp.asarray(signal(130, 1)[0]))
+    np.testing.assert_allclose(back, filters.filter_matrix(BAND, 130), atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -102,3 +151,14 @@ def test_undo_box_average_within_three_parts_in_a_thousand(phase):
 
 def test_undo_box_average_keeps_a_constant():
     np.testing.assert_allclose(filters.undo_box_average(jnp.full((2, 5), 3.0)), 3.0, rtol=1e-15)
+
+
+@pytest.mark.parametrize("undo", [False, True])
+def test_noise_bandwidth_is_what_the_filters_matrix_passes(undo):
+    """Far from the ends: sum of squares of a row of the matrix is 2 f_BW dt."""
+    n = 600
+    matrix = filters.filter_matrix(BAND, n)
+    if undo:
+        matrix = matrix @ np.asarray(filters.undo_box_average(jnp.eye(n))).T
+    expected = np.sum(matrix[n // 2] ** 2) / (2 * DT)
+    assert filters.noise_bandwidth(BAND, DT, undo_box=undo) == pytest.approx(expected, rel=1e-6)

@@ -9,7 +9,7 @@ import scipy.signal
 
 import jaxsde
 import light
-from jaxsde.analysis.spectra import frequencies, hann, welch
+from jaxsde.analysis.spectra import frequencies, hann, spectrogram, welch
 from jaxsde.engine.detect import Detector
 from jaxsde.engine.records import record_covariance
 from jaxsde.engine.resolution import choose_resolution
@@ -188,3 +188,24 @@ def test_growing_shots_have_the_expected_periodogram():
     r = record_covariance(params, sequence, other, args[-1])
     wrong = np.asarray(expected_periodogram(r, hann(length), length // 2, dt))
     assert (z_of_bins(each, wrong) ** 2).mean() > 2.5 > 1.6 * (z**2).mean()
+
+
+def test_spectrogram_is_scipys():
+    x = np.random.default_rng(8).normal(size=(3, 100, 2))
+    window = hann(32)
+    got = spectrogram(jnp.asarray(x), window, 8, 1e-6)
+    _, _, expected = scipy.signal.spectrogram(
+        x,
+        fs=1e6,
+        window=np.asarray(window),
+        noverlap=24,
+        detrend=False,
+        axis=1,
+        return_onesided=False,
+    )
+    expected = np.moveaxis(expected.mean(axis=0), -1, 0)[:, :17]
+    np.testing.assert_allclose(got, expected, rtol=1e-9)
+    with pytest.raises(ValueError, match=r"^hop: wanted an integer of at least 1, got 0"):
+        spectrogram(jnp.asarray(x), window, 0, 1e-6)
+    with pytest.raises(ValueError, match=r"^record: wanted at least the 32 samples of the window"):
+        spectrogram(jnp.asarray(x[:, :20]), window, 8, 1e-6)
