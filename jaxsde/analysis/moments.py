@@ -10,15 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
+from jaxsde.analysis.inversion import COLUMNS, ROWS, Inversion, check_bank, invert, symmetric
 from jaxsde.analysis.matched import FilterBank, apply_filters
 from jaxsde.engine.covariance import choose_nodes, gauss_hermite, state_at
 from jaxsde.engine.detect import Detector
 from jaxsde.engine.resolution import Resolution, choose_resolution
-from jaxsde.engine.response import filter_response
 from jaxsde.physics.params import Params
 from jaxsde.physics.sequence import Sequence
-
-ROWS, COLUMNS = np.triu_indices(4)
 
 
 @jax.tree_util.register_dataclass
@@ -55,7 +53,7 @@ def exchange_correlation(c: Float[Array, "*batch 4 4"]) -> Complex[Array, "*batc
     return jax.lax.complex(c[..., 0, 2] + c[..., 1, 3], c[..., 0, 3] - c[..., 1, 2]) / 4
 
 
-def _quantities(upper: Float[Array, "10"]) -> Float[Array, "6"]:
+def derived_quantities(upper: Float[Array, "10"]) -> Float[Array, "6"]:
     """Return the derived quantities of the upper triangle of C, in the order of QUANTITIES."""
     c = symmetric(upper)
     n_m, n_s = occupations(c)
@@ -77,18 +75,12 @@ def derived(
     n_m, n_s, abs_ab, arg_ab, abs_adag_b, arg_adag_b; errors to first order in c_cov, else None.
     """
     upper = c[ROWS, COLUMNS]
-    values = np.asarray(_quantities(upper))
+    values = np.asarray(derived_quantities(upper))
     if c_cov is None:
         return {name: (float(v), None) for name, v in zip(QUANTITIES, values, strict=True)}
-    slope = np.asarray(jax.jacfwd(_quantities)(upper))
+    slope = np.asarray(jax.jacfwd(derived_quantities)(upper))
     errors = np.sqrt(np.einsum("qi,ij,qj->q", slope, np.asarray(c_cov), slope))
     return {n: (float(v), float(e)) for n, v, e in zip(QUANTITIES, values, errors, strict=True)}
-
-
-def symmetric(upper: Float[Array, "10"]) -> Float[Array, "4 4"]:
-    """Return the symmetric matrix of an upper triangle, given row by row."""
-    c = jnp.zeros((4, 4), upper.dtype).at[ROWS, COLUMNS].set(upper)
-    return c + jnp.triu(c, 1).T
 
 
 def estimate_moments(
@@ -98,58 +90,65 @@ def estimate_moments(
     sequence: Sequence,
     detector: Detector,
     *,
+    responses: str = "exact",
+    shot_noise: Float[Array, "empty samples quadratures"] | None = None,
     resolution: Resolution | None = None,
     nodes: tuple[int, int] | None = None,
 ) -> Moments:
     """Estimate C when the filters' stage begins, from second moments of their outputs (S16).
 
-    With H the response of q to the state and N the noise added later, for given frequencies,
-        <q q^T> = E[H P H^T] + E[N],     E over jitter by Gauss-Hermite quadrature.
-    The average of products, not the product of averages, is inverted for E[P]; subtracted as bias
-    are thermal noise, common back-action and shot noise (E[N]), the cavity's own fluctuations, and
-    the covariance over jitter of P with the response (the pulse's phases depend on the same
-    frequencies as the ringdown's), all from theory with params and sequence.
+    Subtracted as bias are thermal noise, common back-action and shot noise, the cavity's own
+    fluctuations, and what jitter does to pulse and ringdown alike, from theory with params and
+    sequence (`invert`).
     record: W; bank: one window, four filters.  Errors are those of the sample mean over shots.
+    responses: "exact" or "average", the paper's; see `invert`.
+    shot_noise: records of an empty cavity, W, whose outputs' second moments take the place of the
+        theory's shot noise; the error of that enters C_cov.
     Raises ValueError for a bank of several windows or fewer than two shots.
     """
     q = apply_filters(record, bank)
-    if q.shape[1] != 4:
-        raise ValueError(
-            f"bank: wanted one window of 4 filters, got {q.shape[1]} filters; windows=1"
-        )
-    if q.shape[0] < 2:
-        raise ValueError(f"record: wanted at least 2 shots for an error, got {q.shape[0]}")
-    resolution = choose_resolution(params, sequence) if resolution is None else resolution
-    nodes = choose_nodes(params, sequence) if nodes is None else nodes
-    mixing, bias = _mixing_and_bias(params, sequence, detector, bank, resolution, nodes)
-    products = q[:, ROWS] * q[:, COLUMNS]
-    n = q.shape[0]
-    raw = products.mean(axis=0)
-    inverse = jnp.linalg.inv(mixing)
-    scatter = jnp.cov(products, rowvar=False) / n
+    check_bank(bank)
+    inversion = invert(
+        params, sequence, detector, bank, responses=responses, resolution=resolution, nodes=nodes
+    )
+    empty = None if shot_noise is None else apply_filters(shot_noise, bank)
+    return moments_of_outputs(q, inversion, shot_noise=empty)
+
+
+def moments_of_outputs(
+    q: Float[Array, "shots 4"],
+    inversion: Inversion,
+    *,
+    shot_noise: Float[Array, "empty 4"] | None = None,
+) -> Moments:
+    """Estimate C from the filters' outputs (rad), which the kernel can make without records.
+
+    shot_noise: outputs of shots with an empty cavity, rad.
+    Raises ValueError for fewer than two shots.
+    """
+    for name, x in (("record", q), ("shot_noise", shot_noise)):
+        if x is not None and x.shape[0] < 2:
+            raise ValueError(f"{name}: wanted at least 2 shots for an error, got {x.shape[0]}")
+    raw, scatter = _mean_products(q)
+    bias = inversion.bias
+    if shot_noise is not None:
+        found, error = _mean_products(shot_noise)
+        bias, scatter = bias - inversion.shot + found, scatter + error
+    inverse = jnp.linalg.inv(inversion.mixing)
     return Moments(
         C=symmetric(inverse @ (raw - bias)),
         C_cov=inverse @ scatter @ inverse.T,
         raw=symmetric(raw),
         bias=symmetric(bias),
-        mixing=mixing,
-        n_shots=n,
+        mixing=inversion.mixing,
+        n_shots=q.shape[0],
     )
 
 
-def _mixing_and_bias(params, sequence, detector, bank, resolution, nodes):
-    """Return the (10, 10) map from C to <q q^T> and the bias, both as upper triangles."""
-    z, w = gauss_hermite(nodes)
-    h, noise = filter_response(params, sequence, detector, bank.weights, bank.stage, z, resolution)
-    p = state_at(params, sequence, bank.stage, z, resolution)
-    mean = jnp.einsum("k,kij->ij", w, p)[:4, :4]
-    beyond = p.at[:, :4, :4].add(-mean)
-    bias = jnp.einsum("k,kij->ij", w, h @ beyond @ jnp.swapaxes(h, 1, 2) + noise)
-    x = h[:, :, :4]
-    # q_i q_j responds to C_kl as E[x_ik x_jl], symmetrised for k != l.
-    full = jnp.einsum("n,nik,njl->ijkl", w, x, x)[ROWS, COLUMNS]
-    mixing = full[:, ROWS, COLUMNS] + full[:, COLUMNS, ROWS]
-    return mixing * np.where(ROWS == COLUMNS, 0.5, 1.0)[None], bias[ROWS, COLUMNS]
+def _mean_products(q: Float[Array, "shots 4"]) -> tuple[Array, Array]:
+    """Return the mean of q_i q_j over shots, and its covariance (upper triangles)."""
+    products = q[:, ROWS] * q[:, COLUMNS]
+    return products.mean(axis=0), jnp.cov(products, rowvar=False) / q.shape[0]
 
 
 def true_moments(

@@ -9,8 +9,7 @@ import ensembles
 import jaxsde
 import oracles
 from ensembles import DETECTOR, PARAMS, SEQUENCE
-from jaxsde.analysis import moments as analysis
-from jaxsde.analysis.moments import COLUMNS, ROWS
+from jaxsde.analysis.inversion import COLUMNS, ROWS, invert
 from jaxsde.engine.covariance import (
     NODES,
     gauss_hermite,
@@ -29,8 +28,8 @@ def theory():
     bank = jaxsde.matched_filter(PARAMS, SEQUENCE, DETECTOR)
     resolution = choose_resolution(PARAMS, SEQUENCE)
     truth = np.asarray(jaxsde.true_moments(PARAMS, SEQUENCE, STAGE))
-    mixing, bias = analysis._mixing_and_bias(PARAMS, SEQUENCE, DETECTOR, bank, resolution, NODES)
-    return bank, resolution, truth, np.asarray(mixing), np.asarray(bias)
+    made = invert(PARAMS, SEQUENCE, DETECTOR, bank, resolution=resolution, nodes=NODES)
+    return bank, resolution, truth, np.asarray(made.mixing), np.asarray(made.bias)
 
 
 @functools.cache
