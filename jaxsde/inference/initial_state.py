@@ -5,10 +5,10 @@ to r = r_0 + S X, r_0 the innovations as if X = 0 and S those of H with their si
 
     F = S^T S = R_F R_F^T,   s = -S^T r_0,   X_est = (F + P^-1)^-1 s,   cov = (F + P^-1)^-1
 
-is the fixed-point smoother: what Rauch, Tung and Striebel's backward sweep arrives at, without the
-sweep.  With a flat prior it is generalised least squares, cov = F^-1.  Unknown frequencies are nodes
-of Gauss-Hermite quadrature, weighted by how well each explains the shot: with the right prior the
-mean over them is the best estimate there is, linear or not.
+is the fixed-point smoother: where Rauch, Tung and Striebel's backward sweep arrives, without the
+sweep.  With a flat prior it is generalised least squares, cov = F^-1.  Unknown frequencies are
+nodes of Gauss-Hermite quadrature, weighted by how well each explains the shot: with the right
+prior the mean over them is the best estimate there is, linear or not.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ def initial_state(
     detector: Detector,
     *,
     stage: str = "ringdown",
-    prior: Float[Array, "4 4"] | None = None,
+    prior: Float[Any, "4 4"] | None = None,
     nodes: tuple[int, int] = (5, 5),
     resolution: Resolution | None = None,
 ) -> InitialState:
@@ -73,9 +73,7 @@ def initial_state(
     check_sequence(sequence)
     check_detector(detector)
     detector = dataclasses.replace(detector, technical=None)
-    record = check_record(
-        data.record if isinstance(data, Shots) else data, sequence, detector
-    )
+    record = check_record(data.record if isinstance(data, Shots) else data, sequence, detector)
     span = sequence.span(stage)
     index = [s.name for s in sequence.stages].index(stage)
     # The stages that are left, as a shot of its own.
@@ -104,7 +102,7 @@ def initial_state(
     return InitialState(mean=mean, covariance=covariance, weights=weights)
 
 
-def _inverse_root(prior: Float[Array, "4 4"] | None) -> Float[Array, "4 4"]:
+def _inverse_root(prior: Float[Any, "4 4"] | None) -> Float[Array, "4 4"]:
     """Return M with M M^T = P^-1; 0 without a prior."""
     if prior is None:
         return jnp.zeros((N_UNKNOWN, N_UNKNOWN))
@@ -119,7 +117,13 @@ def _inverse_root(prior: Float[Array, "4 4"] | None) -> Float[Array, "4 4"]:
 
 @functools.partial(jax.jit, static_argnames=("dt",))
 def _estimates(
-    tables: Tables, basis: Array, w: Array, which: Array, evidence: Evidence, prior: Array, dt: float
+    tables: Tables,
+    basis: Array,
+    w: Array,
+    which: Array,
+    evidence: Evidence,
+    prior: Array,
+    dt: float,
 ):
     """Return means, covariances and weights of the nodes: (patterns, shots, ...)."""
     level, root, information = _information(tables, basis, which, evidence, dt)
