@@ -91,7 +91,7 @@ def test_iminuit_finds_the_same_minimum_and_the_same_contour():
 def test_an_open_contour_is_said_to_be_open():
     """D_0 of its own and hardly any growth: gain and diffusion trade without end."""
     made = traces(3.0, (0.0,), (1e3,), shots=40, seed=5)
-    data = bin_traces(made, np.zeros(1), np.full(1, 30e-6), np.zeros(1), 8)
-    contours = profile_contours(data, minimise(data), angles=24)
+    data = bin_traces(made, np.zeros(1), np.full(1, 8e-6), np.zeros(1), 8)
+    contours = profile_contours(data, minimise(data), delta=9.0, angles=48)
     assert not bool(contours.closed[0])
     assert np.isnan(np.asarray(contours.points)).any()
