@@ -92,13 +92,17 @@ def bin_traces(
     stop: Float[np.ndarray, "traces"],
     origin: Float[np.ndarray, "traces"],
     bins: int,
+    *,
+    samples: int = 0,
 ) -> GrowthData:
     """Return the windows of traces in `bins` equal parts each; times in s.
+
+    samples: room for as many at least, so that windows of several lengths share a program.
 
     Raises ValueError for windows without a sample for each bin, or too few shots for as many bins.
     """
     made = [_binned(*each, bins) for each in zip(traces, start, stop, origin, strict=True)]
-    longest = max(len(one[0]) for one in made)
+    longest = max(samples, *(len(one[0]) for one in made))
     time, average = (
         np.stack([np.pad(one[i], [(0, 0)] * i + [(0, longest - len(one[0]))]) for one in made])
         for i in (0, 1)
@@ -191,11 +195,14 @@ def _arrow(slopes: Array, r: Array, damping: Array):
 def minimise(data: GrowthData, rounds: int = ROUNDS) -> Minimum:
     """Return the minimum of chi^2 over D_0 and every trace's (G, b), by Levenberg and Marquardt."""
     power = jnp.maximum(data.mean + data.offset, 0.05 * jnp.mean(data.mean + data.offset))
-    x = _start(data, power)
-    converged = jnp.asarray(False)
-    for _ in range(rounds):
+
+    def again(_, carry):
+        power, x, _ = carry
         x, converged = _descend(data, power, x)
-        power = power_of(data, *x)
+        return power_of(data, *x), x, converged
+
+    start = power, _start(data, power), jnp.asarray(False)
+    power, x, _ = jax.lax.fori_loop(0, rounds, again, start)
     x, converged = _descend(data, power, x)
     r, slopes = whitened(data, power, *x)
     _, _, inverse, along, stiff = _arrow(slopes, r, jnp.asarray(0.0))

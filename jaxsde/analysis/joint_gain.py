@@ -90,7 +90,8 @@ def fit_gain_jointly(
     )
     last = np.array([trace.time[-1] for trace in traces])
     windows = [final, *(np.minimum(first + f * (final - first), last) for f in VARIED)]
-    held = [bin_traces(traces, first, end, zero, bins) for end in windows]
+    room = _room(traces, max(float(np.max(end - first)) for end in windows))
+    held = [bin_traces(traces, first, end, zero, bins, samples=room) for end in windows]
     if not common:
         held = [_apart(data) for data in held]
     best, *varied = [_minimum(data) for data in held]
@@ -130,6 +131,11 @@ def fit_gain_jointly(
     )
 
 
+def _room(traces: Series[MeanSquaredDisplacement], longest: float) -> int:
+    """Return how many samples a window of that length (s) may touch."""
+    return 2 + int(np.ceil(longest / min(t.time[1] - t.time[0] for t in traces)))
+
+
 def _apart(data: GrowthData) -> GrowthData:
     """Return traces as fits of one trace each."""
     n = data.mean.shape[0]
@@ -158,7 +164,7 @@ def _si(data: GrowthData, best: Minimum) -> tuple[np.ndarray, np.ndarray]:
 
 def _goodness(best: Minimum, shots: np.ndarray, bins: int, common: bool):
     """Return chi2, its degrees of freedom and p-values, by Hartlap's mean of a measured inverse."""
-    widened = np.array([correction(s, bins, 3) for s in shots])
+    widened = np.array([correction(int(s), bins, 3) for s in shots])
     hartlap = (shots - bins - 2) / (shots - 1)
     chi2 = np.ravel(best.chi2) * widened * hartlap
     n = len(chi2)
@@ -209,9 +215,10 @@ def choose_window(
     p_value, error = (np.full((len(a), len(b)), np.nan) for _ in range(2))
     pairs = [(i, j) for i in range(len(a)) for j in range(len(b)) if a[i] < b[j]]
     shots = np.array([trace.each.shape[0] for trace in traces])
+    room = _room(traces, float(b.max() - a.min()))
     for i, j in pairs:
         first, final = np.full(n, a[i]), np.full(n, b[j])
-        data = bin_traces(traces, first, final, zero, bins)
+        data = bin_traces(traces, first, final, zero, bins, samples=room)
         best = minimise(data)
         p_value[i, j] = _goodness(best, shots, bins, True)[2][0]
         spread = np.sqrt(np.asarray(best.covariance)[:, 0, 0]) / float(data.second)
