@@ -14,6 +14,8 @@ GRID = tuple(4 * (i / 12 - 1) for i in range(25))
 # Lengths of rays that are tried, in standard errors, and halvings after.
 RAYS = tuple(0.1 * 1.25**i for i in range(23))
 HALVINGS = 30
+# Steps of the other traces' fits at each D_0.
+REFITS = 25
 
 
 @jax.tree_util.register_dataclass
@@ -49,25 +51,31 @@ def _others(data: GrowthData, best: Minimum, grid: Array) -> Float[Array, "trace
     tie = jnp.einsum("nka,nk->na", slopes[:, :, 1:], slopes[:, :, 0])
     per_d_0 = -jnp.linalg.solve(normal, tie[..., None])[..., 0]
 
+    def residuals(d_0, x):
+        return whitened(data, best.power, d_0, x[:, 0], x[:, 1])
+
     def at(d_0):
-        def body(_, x):
-            r, slopes = whitened(data, best.power, d_0, x[:, 0], x[:, 1])
+        def body(_, carry):
+            x, damping = carry
+            r, slopes = residuals(d_0, x)
             j = slopes[:, :, 1:]
             normal = jnp.einsum("nka,nkb->nab", j, j)
-            normal = (
-                normal
-                + 1e-9 * jnp.trace(normal, axis1=1, axis2=2)[:, None, None] * jnp.eye(2)[None]
-            )
-            step = jnp.linalg.solve(normal, jnp.einsum("nka,nk->na", j, r)[..., None])[..., 0]
-            moved = x - step
-            after = whitened(data, best.power, d_0, moved[:, 0], moved[:, 1])[0]
+            size = jnp.trace(normal, axis1=1, axis2=2)[:, None, None]
+            firm = normal * (1 + damping[:, None, None] * jnp.eye(2)[None])
+            firm = firm + 1e-12 * size * jnp.eye(2)[None]
+            step = jnp.linalg.solve(firm, jnp.einsum("nka,nk->na", j, r)[..., None])[..., 0]
+            tried = x - jnp.stack([jnp.clip(step[:, 0], -1.0, 1.0), step[:, 1]], axis=1)
+            after, _ = residuals(d_0, tried)
             better = jnp.sum(after**2, axis=1) <= jnp.sum(r**2, axis=1)
-            return jnp.where(better[:, None], moved, x - step / 4)
+            x = jnp.where(better[:, None], tried, x)
+            return x, jnp.where(better, damping / 10, damping * 10)
 
-        x = jnp.stack([best.gain, best.diffusion], axis=1) + per_d_0 * (d_0 - best.D_0)
-        x = jax.lax.fori_loop(0, 12, body, x)
-        r, _ = whitened(data, best.power, d_0, x[:, 0], x[:, 1])
-        return jnp.sum(r**2, axis=1)
+        x = jnp.stack([best.gain, best.diffusion], axis=1)
+        moved = x + per_d_0 * (d_0 - best.D_0)
+        one, two = (jnp.sum(residuals(d_0, y)[0] ** 2, axis=1) for y in (x, moved))
+        x = jnp.where((two < one)[:, None], moved, x)
+        x, _ = jax.lax.fori_loop(0, REFITS, body, (x, jnp.full(x.shape[:1], 1e-3)))
+        return jnp.sum(residuals(d_0, x)[0] ** 2, axis=1)
 
     each = jax.vmap(at, out_axes=1)(grid)
     return jnp.sum(each, axis=0)[None] - each

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from jaxsde.analysis.displacement import MeanSquaredDisplacement
 
 # Times that the covariance is taken at the fit before it, and steps of each fit at most.
-ROUNDS, STEPS = 4, 60
+ROUNDS, STEPS = 5, 200
 # |G| times the window is kept below this.
 STEEPEST = 20.0
 
@@ -256,7 +256,7 @@ def _descend(data: GrowthData, power: Array, x):
         )
         after = chi2(moved)
         better = after <= now
-        small = better & (now - after < 1e-10 * (1 + now))
+        small = better & (now - after < 1e-8 * (1 + now))
         x = jax.tree.map(lambda a, b: jnp.where(better, a, b), moved, x)
         damping = jnp.where(better, damping / 5, damping * 4)
         return x, jnp.where(better, after, now), damping, small, count + 1
