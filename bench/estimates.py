@@ -2,12 +2,12 @@
 
     python bench/estimates.py run --out results/estimates     # resumes where it was stopped
     python bench/estimates.py report results/estimates --figures docs/img
-    python bench/estimates.py costs
 
 Experiments are those of the paper: its sequence, receiver and jitter, and pulses of 100 us at
 five detunings whose <D^2> is fitted jointly.  `run` keeps files for every 20 experiments.  Truth of
 C is the exact covariance; of the gain it is the same fit to the exact expectation of <D^2>_cyc,
-since S12 leaves out transients.  bench/estimate_limits.py makes the tables of what is possible.
+since S12 leaves out transients.  bench/estimate_limits.py says what is possible, and
+bench/estimate_costs.py how long it takes.
 """
 
 import argparse
@@ -50,7 +50,7 @@ NAMES = [*ELEMENTS, *DERIVED, "Re adag_b", "Im adag_b"]
 LINEAR = np.zeros((10, 4, 4))
 LINEAR[np.arange(10), ROWS, COLUMNS] = LINEAR[np.arange(10), COLUMNS, ROWS] = 1.0
 _SLOPE = np.asarray(exchange_correlation(jnp.asarray(LINEAR)))
-SLOPES = np.stack([_SLOPE.real, _SLOPE.imag])
+SLOPES = np.stack([np.real(_SLOPE), np.imag(_SLOPE)])
 
 
 def theory():
@@ -279,114 +279,8 @@ def draw(data: dict, truth: dict, folder: pathlib.Path) -> None:
     fig.savefig(folder / "estimates-pulls.png", dpi=150)
 
 
-def best_of(f, repeats: int = 3) -> tuple[float, float]:
-    """Return the least wall and CPU seconds of a call."""
-    times = []
-    for _ in range(repeats):
-        wall, cpu = time.perf_counter(), time.process_time()
-        jax.block_until_ready(f())
-        times.append((time.perf_counter() - wall, time.process_time() - cpu))
-    return min(t for t, _ in times), min(t for _, t in times)
-
-
-def told(what: str, f) -> None:
-    """Print what a call costs."""
-    f()
-    wall, cpu = best_of(f)
-    print(f"{what}: {wall:.2f} s wall, {cpu:.2f} s CPU", flush=True)
-
-
-def costs() -> None:
-    """Print what the parts cost, and iminuit on the same gains."""
-    from jaxsde.analysis.systematics import record_moments, systematic_moments
-
-    shots = js.simulate(jax.random.key(1), PARAMS, SEQUENCE, DETECTOR, 10_000, dtype=jnp.float32)
-    bank = js.matched_filter(PARAMS, SEQUENCE, DETECTOR)
-    p = PARAMS
-    spread = dict(
-        g_m=0.02 * p.g_m, g_s=0.02 * abs(p.g_s), omega_m=TWO_PI * 100, omega_s=TWO_PI * 50,
-        gamma_m=0.1 * p.gamma_m, sigma_m=0.1 * p.sigma_m, sigma_s=0.1 * p.sigma_s,
-        B_s=0.1 * p.B_s, n_bath=0.2, nbar=0.1, kappa=0.01 * p.kappa,
-    ) | {"detector.efficiency": 0.003}  # fmt: skip
-    products = record_moments(shots.record, bank)
-
-    def systematic():
-        return systematic_moments(
-            jax.random.key(2), record_moments(shots.record, bank), p, SEQUENCE, DETECTOR, spread
-        ).C
-
-    told("second moments of 10,000 records", lambda: record_moments(shots.record, bank))
-    told("1,000 filter sets on them, mixing and biases of each included", systematic)
-    assert products.shape[0] == 1000
-    few = shots.record[:200]
-
-    def whole():
-        trace = js.mean_squared_displacement(few, p, SEQUENCE, DETECTOR)
-        fit = js.fit_gain([trace], start=70e-6 + 12e-6, stop=70e-6 + 54e-6, origin=70e-6)
-        return fit.gain, js.estimate_moments(few, bank, p, SEQUENCE, DETECTOR).C
-
-    told("<D^2>, gain and C of 200 shots", whole)
-    gains()
-
-
-def gains(count: int = 300) -> None:
-    """Print the cost of fits and contours of many traces, and of iminuit on some of them."""
-    from iminuit import Minuit
-
-    from jaxsde.analysis.contours import profile_contours
-    from jaxsde.analysis.growth import bin_traces, minimise
-    from jaxsde.analysis.joint_gain import _apart
-
-    record = js.simulate(
-        jax.random.key(3), PARAMS, PULSES[2], DETECTOR, count * SHOTS, dtype=jnp.float32
-    ).record.reshape(count, SHOTS, -1, 2)
-    traces = [trace(r, PULSES[2]) for r in record]
-    one = np.ones(count)
-    data = bin_traces(traces, one * WINDOW["start"], one * WINDOW["stop"], one * ORIGIN, 8)
-    for name, held in (("a D_0 of their own", _apart(data)), ("a common D_0", data)):
-        many = held.mean.ndim == 3
-
-        def fit(held=held, many=many):
-            if not many:
-                best = minimise(held)
-                return best, profile_contours(held, best)
-            best = jax.jit(jax.vmap(minimise))(held)
-            return best, jax.jit(jax.vmap(profile_contours))(held, best)
-
-        told(f"{count} traces with {name}, minimum and contour of 48 points", fit)
-    best = jax.jit(jax.vmap(minimise))(_apart(data))
-    contours = jax.jit(jax.vmap(profile_contours))(_apart(data), best)
-    seconds, difference = 0.0, []
-    tried = [i for i in range(12) if bool(contours.closed[i, 0])]
-    for i in tried:
-        single = jax.tree.map(lambda x, i=i: x[i], _apart(data))
-        white, average = np.asarray(single.whiten[0]), np.asarray(single.average[0])
-        t, mean = np.asarray(single.time[0]), np.asarray(single.mean[0])
-        power = np.asarray(best.power[i, 0])
-
-        def chi2(d, g, b, white=white, average=average, t=t, mean=mean, power=power):
-            x = g * t if abs(g) > 1e-6 else 1e-6 * t
-            f = d * np.exp(x) + b * t * np.expm1(x) / np.where(x == 0, 1.0, x)
-            return float(np.sum((white @ ((average @ f - mean) / power)) ** 2))
-
-        begun = time.process_time()
-        fit = Minuit(chi2, d=0.3, g=2.0, b=0.3)
-        fit.migrad()
-        points = np.array(fit.mncontour("g", "b", cl=1 - np.exp(-0.5), size=48))
-        seconds += time.process_time() - begun
-        own = np.array([best.D_0[i], best.gain[i, 0], best.diffusion[i, 0]])
-        span = np.asarray(contours.high[i, 0] - contours.low[i, 0])
-        at = (np.abs(np.array(fit.values) - own)[1:] / span).max()
-        difference.append((at, np.abs(np.ptp(points, axis=0) / span - 1).max(), fit.valid))
-    print(
-        f"iminuit, NumPy: {seconds / len(tried):.3f} s CPU a trace; of {len(tried)} minima the "
-        f"largest difference is {max(d[0] for d in difference):.2g} of a contour, of ranges "
-        f"{max(d[1] for d in difference):.2g}; {sum(d[2] for d in difference)} valid"
-    )
-
-
 def main() -> None:
-    """Run, report, or time."""
+    """Run or report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("run")
@@ -395,14 +289,11 @@ def main() -> None:
     two = commands.add_parser("report")
     two.add_argument("folder", type=pathlib.Path)
     two.add_argument("--figures", type=pathlib.Path)
-    commands.add_parser("costs")
     given = parser.parse_args()
     if given.command == "run":
         run(given.out, given.experiments)
-    elif given.command == "report":
-        report(given.folder, given.figures)
     else:
-        costs()
+        report(given.folder, given.figures)
 
 
 if __name__ == "__main__":

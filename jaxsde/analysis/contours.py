@@ -39,9 +39,12 @@ def profile_contours(
     """Return the contours of chi^2 = minimum + delta, all else at its own best (S.5).
 
     Along rays from the minimum.  chi^2 is exactly quadratic in D_0; what the other traces say of
-    D_0 is their chi^2, each at its best (G, b), on a grid of D_0.
+    D_0 is their chi^2, each at its best (G, b), on a grid of D_0.  Fits along a leading axis share
+    nothing.
     """
-    return _contours(data, best, jnp.asarray(delta), angles)
+    if data.mean.ndim == 2:
+        return _contours(data, best, jnp.asarray(delta), angles)
+    return _each(data, best, jnp.asarray(delta), angles)
 
 
 def _others(data: GrowthData, best: Minimum, grid: Array) -> Float[Array, "traces grid"]:
@@ -141,6 +144,11 @@ def _contours(data: GrowthData, best: Minimum, delta: Array, angles: int) -> Con
         high=_extent(points),
         closed=jnp.all(found, axis=1),
     )
+
+
+@jax.jit(static_argnums=(3,))
+def _each(data: GrowthData, best: Minimum, delta: Array, angles: int) -> Contours:
+    return jax.vmap(lambda d, b: _contours(d, b, delta, angles))(data, best)
 
 
 def _extent(points: Array) -> Float[Array, "traces 2"]:

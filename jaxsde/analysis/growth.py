@@ -219,6 +219,10 @@ def minimise(data: GrowthData, rounds: int = ROUNDS) -> Minimum:
     )
 
 
+# The same for fits along a leading axis, of traces that share nothing.
+minimise_each = jax.jit(jax.vmap(minimise))
+
+
 def _start(data: GrowthData, power: Array) -> tuple[Array, Array, Array]:
     """Return a start: each trace's best gain of a few, D_0 and b by linear least squares."""
     zero, n = jnp.zeros(()), data.mean.shape[0]

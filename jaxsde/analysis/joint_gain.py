@@ -9,9 +9,16 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Bool, Float
 
-from jaxsde.analysis.contours import Contours, profile_contours
+from jaxsde.analysis.contours import profile_contours
 from jaxsde.analysis.displacement import MeanSquaredDisplacement
-from jaxsde.analysis.growth import GrowthData, Minimum, bin_traces, correction, minimise
+from jaxsde.analysis.growth import (
+    GrowthData,
+    Minimum,
+    bin_traces,
+    correction,
+    minimise,
+    minimise_each,
+)
 
 Vector = Float[np.ndarray, "traces"]
 # Lengths of the fit window that the systematic error is taken from (S.5).
@@ -92,10 +99,9 @@ def fit_gain_jointly(
     windows = [final, *(np.minimum(first + f * (final - first), last) for f in VARIED)]
     room = _room(traces, max(float(np.max(end - first)) for end in windows))
     held = [bin_traces(traces, first, end, zero, bins, samples=room) for end in windows]
-    if not common:
-        held = [_apart(data) for data in held]
+    held = held if common else [apart(data) for data in held]
     best, *varied = [_minimum(data) for data in held]
-    contours = _all_contours(held[0], best, angles)
+    contours = profile_contours(held[0], best, angles=angles)
     fits = [_si(data, m) for data, m in zip(held, (best, *varied), strict=True)]
     rates, diffusions = [x for x, _ in fits], [x for _, x in fits]
     scale = 1 / np.array([held[0].second, held[0].second / held[0].square]).reshape(2, -1)[:, 0]
@@ -136,7 +142,7 @@ def _room(traces: Series[MeanSquaredDisplacement], longest: float) -> int:
     return 2 + int(np.ceil(longest / min(t.time[1] - t.time[0] for t in traces)))
 
 
-def _apart(data: GrowthData) -> GrowthData:
+def apart(data: GrowthData) -> GrowthData:
     """Return traces as fits of one trace each."""
     n = data.mean.shape[0]
     each = {f: getattr(data, f)[:, None] for f in ("time", "average", "mean", "offset", "whiten")}
@@ -145,14 +151,7 @@ def _apart(data: GrowthData) -> GrowthData:
 
 
 def _minimum(data: GrowthData) -> Minimum:
-    return minimise(data) if data.mean.ndim == 2 else jax.jit(jax.vmap(minimise))(data)
-
-
-def _all_contours(data: GrowthData, best: Minimum, angles: int) -> Contours:
-    def one(data, best):
-        return profile_contours(data, best, angles=angles)
-
-    return one(data, best) if data.mean.ndim == 2 else jax.jit(jax.vmap(one))(data, best)
+    return minimise(data) if data.mean.ndim == 2 else minimise_each(data)
 
 
 def _si(data: GrowthData, best: Minimum) -> tuple[np.ndarray, np.ndarray]:

@@ -106,8 +106,7 @@ def systematic_moments(
     """
     _check(uncertainties, params, draws)
     resolution = choose_resolution(params, sequence) if resolution is None else resolution
-    window = dict(stage=stage, start=start, stop=stop)
-    bank = matched_filter(params, sequence, detector, **window)
+    bank = matched_filter(params, sequence, detector, stage=stage, start=start, stop=stop)
     used = _used(bank)
     if moments.shape != (len(used), len(used)):
         raise ValueError(
@@ -121,7 +120,7 @@ def systematic_moments(
     offsets = jax.random.normal(key, (draws, len(names))) * spread[None]
 
     common = params, sequence, detector, state, z, w, jnp.asarray(used)
-    weights, mixing, bias = _drawn(common, offsets, names, tuple(window.values()), resolution)
+    weights, mixing, bias = _drawn(common, offsets, names, (stage, start, stop), resolution)
     raw = filter_second_moments(weights, moments)
     c = jnp.linalg.solve(mixing, (raw - bias)[..., None])[..., 0]
     values = jax.vmap(derived_quantities)(c)
