@@ -27,8 +27,7 @@ from iminuit import Minuit  # noqa: E402
 
 import jaxsde as js  # noqa: E402
 from jaxsde.analysis.contours import profile_contours  # noqa: E402
-from jaxsde.analysis.growth import bin_traces, minimise, minimise_each  # noqa: E402
-from jaxsde.analysis.joint_gain import apart  # noqa: E402
+from jaxsde.analysis.growth import bin_traces, minimise_each  # noqa: E402
 from jaxsde.analysis.systematics import record_moments, systematic_moments  # noqa: E402
 from jaxsde.physics.params import TWO_PI  # noqa: E402
 
@@ -81,54 +80,66 @@ def costs() -> None:
     gains()
 
 
-def gains(count: int = 300) -> None:
-    """Print the cost of fits and contours of many traces, and of iminuit on some of them."""
-    record = js.simulate(
-        jax.random.key(3), PARAMS, PULSES[2], DETECTOR, count * SHOTS, dtype=jnp.float32
-    ).record.reshape(count, SHOTS, -1, 2)
-    traces = [trace(r, PULSES[2]) for r in record]
-    one = np.ones(count)
-    data = bin_traces(traces, one * WINDOW["start"], one * WINDOW["stop"], one * ORIGIN, 8)
-    for name, held in (("a D_0 of their own", apart(data)), ("a common D_0", data)):
-        least = minimise if held.mean.ndim == 2 else minimise_each
+def gains(sets: int = 60) -> None:
+    """Print the cost of joint fits and contours of many traces, and of iminuit on some of them."""
+    made = []
+    for i, sequence in enumerate(PULSES):
+        shots = js.simulate(
+            jax.random.key(3 + i), PARAMS, sequence, DETECTOR, sets * SHOTS, dtype=jnp.float32
+        )
+        record = shots.record.reshape(sets, SHOTS, -1, 2)
+        made.append([trace(r, sequence) for r in record])
+    five = np.ones(5)
+    window = five * WINDOW["start"], five * WINDOW["stop"], five * ORIGIN
+    held = [bin_traces([traces[i] for traces in made], *window, 8) for i in range(sets)]
+    data = jax.tree.map(lambda *x: jnp.stack(x), *held)
 
-        def fit(held=held, least=least):
-            best = least(held)
-            return best, profile_contours(held, best)
+    def fit():
+        best = minimise_each(data)
+        return best, profile_contours(data, best)
 
-        told(f"{count} traces with {name}, minimum and contour of 48 points", fit)
-    best = minimise_each(apart(data))
-    contours = profile_contours(apart(data), best)
-    seconds, ranges, minima, tried = 0.0, [], [], range(20)
-    single = apart(data)
+    told(f"{5 * sets} traces in fits of 5, minima and contours of 48 points", fit)
+    best, contours = fit()
+    seconds, minima, ranges, tried = 0.0, [], [], range(4)
     for i in tried:
-        own = np.array([best.D_0[i], best.gain[i, 0], best.diffusion[i, 0]])
+        one, least = (jax.tree.map(lambda x, i=i: np.asarray(x[i]), y) for y in (data, best))
+        own = np.array([least.D_0, *np.stack([least.gain, least.diffusion], 1).ravel()])
         begun = time.process_time()
-        minuit = Minuit(chi_squared(single, best, i), *(1.1 * own + 0.02), name=("d", "g", "b"))
-        minuit.migrad()
-        points = np.array(minuit.mncontour("g", "b", cl=1 - np.exp(-0.5), size=48))
+        minuit = Minuit(chi_squared(one, least), 1.1 * own + 0.02)
+        minuit.migrad(ncall=20000)
+        points = [
+            np.array(
+                minuit.mncontour(f"x{1 + 2 * j}", f"x{2 + 2 * j}", cl=1 - np.exp(-0.5), size=48)
+            )
+            for j in range(5)
+        ]
         seconds += time.process_time() - begun
-        span = np.asarray(contours.high[i, 0] - contours.low[i, 0])
-        minima.append(np.abs((np.array(minuit.values) - own)[1:] / span).max())
-        if len(points) > 40:
-            ranges.append(np.abs(np.ptp(points, axis=0) / span - 1).max())
-    print(f"iminuit, chi^2 in NumPy: {seconds / len(tried):.3f} s CPU a trace; of {len(tried)} "
-          f"traces minima differ by at most {max(minima):.2g} of a contour's range (median "
-          f"{np.median(minima):.1g}); it finishes {len(ranges)} contours, whose ranges differ by at "
-          f"most {max(ranges):.2g} (median {np.median(ranges):.1g})")  # fmt: skip
+        span = np.asarray(contours.high[i] - contours.low[i])
+        off = (np.array(minuit.values) - own)[1:].reshape(5, 2)
+        minima.append(np.abs(off / span).max())
+        ranges += [
+            np.abs(np.ptp(p, axis=0) / s - 1).max()
+            for p, s in zip(points, span, strict=True)
+            if len(p) > 40
+        ]
+    print(
+        f"iminuit, chi^2 in NumPy: {seconds / len(tried) / 5:.2f} s CPU a trace; of {len(tried)} "
+        f"fits minima differ by at most {max(minima):.2g} of a contour's range; it finishes "
+        f"{len(ranges)} of {5 * len(tried)} contours, whose ranges differ by at most "
+        f"{max(ranges):.2g} (median {np.median(ranges):.1g})"
+    )
 
 
-def chi_squared(data, best, i: int):
-    """Return chi^2 of trace i at (D_0, G, b), for iminuit."""
-    white, average = np.asarray(data.whiten[i, 0]), np.asarray(data.average[i, 0])
-    t, mean = np.asarray(data.time[i, 0]), np.asarray(data.mean[i, 0])
-    power = np.asarray(best.power[i, 0])
+def chi_squared(data, best):
+    """Return chi^2 of five traces at (D_0, G_1, b_1, G_2, ...), for iminuit."""
 
-    def chi2(d, g, b):
-        g = g if abs(g) > 1e-6 else 1e-6
-        x = np.clip(g * t, -300, 300)
-        f = d * np.exp(x) + b / g * np.expm1(x)
-        return float(np.sum((white @ ((average @ f - mean) / power)) ** 2))
+    def chi2(x):
+        g, b = x[1::2, None], x[2::2, None]
+        g = np.where(np.abs(g) > 1e-6, g, 1e-6)
+        grown = np.clip(g * data.time, -300, 300)
+        f = x[0] * np.exp(grown) + b / g * np.expm1(grown)
+        r = (np.einsum("nkt,nt->nk", data.average, f) - data.mean) / best.power
+        return float(np.sum(np.einsum("njk,nk->nj", data.whiten, r) ** 2))
 
     return chi2
 

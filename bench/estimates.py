@@ -274,7 +274,9 @@ def draw(data: dict, truth: dict, folder: pathlib.Path) -> None:
         ax.set(xlabel=rf"pull of $G_+$, {DELTAS[j] / TWO_PI / 1e3:g} kHz")
     for row in axes:
         row[0].set_ylabel("density")
-        row[0].legend(fontsize=6, loc="upper left")
+        for ax in row:
+            ax.set_ylim(0, 0.72)
+        row[0].legend(fontsize=7, loc="upper left")
     folder.mkdir(parents=True, exist_ok=True)
     fig.savefig(folder / "estimates-pulls.png", dpi=150)
 
