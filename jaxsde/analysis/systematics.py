@@ -25,7 +25,7 @@ from jaxsde.physics.params import Params
 from jaxsde.physics.sequence import Sequence
 
 LEVEL = 0.6827  # of the central interval
-CHUNK = 50  # draws whose mixing is made together
+CHUNK = 8  # draws whose mixing is made together: few enough to stay in a core's cache
 
 
 @jax.tree_util.register_dataclass
