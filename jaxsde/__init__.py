@@ -1,5 +1,7 @@
 """jaxsde: simulate and calibrate linear spin-motion-cavity experiments in JAX."""
 
+from jaxsde.analysis.anomalous import DiffusionFit, fit_diffusion
+from jaxsde.analysis.bootstrap import bootstrap_moments, central_intervals
 from jaxsde.analysis.demodulate import demodulate
 from jaxsde.analysis.displacement import (
     MeanSquaredDisplacement,
@@ -8,13 +10,22 @@ from jaxsde.analysis.displacement import (
 )
 from jaxsde.analysis.entanglement import epr_variance, log_negativity, physicality, purity
 from jaxsde.analysis.gain import GainFit, fit_gain
-from jaxsde.analysis.growth import DiffusionFit, fit_diffusion
+from jaxsde.analysis.inversion import invert, noise_budget
+from jaxsde.analysis.joint_gain import JointGain, choose_window, fit_gain_jointly
 from jaxsde.analysis.larmor import FrequencySpread, frequency_spread
 from jaxsde.analysis.lines import LineFit, fit_lines
 from jaxsde.analysis.matched import FilterBank, apply_filters, matched_filter
-from jaxsde.analysis.moments import Moments, derived, estimate_moments, true_moments
+from jaxsde.analysis.moments import (
+    Moments,
+    derived,
+    estimate_moments,
+    moments_of_outputs,
+    true_moments,
+)
+from jaxsde.analysis.optimal import best_filter, estimate_covariance, record_model
 from jaxsde.analysis.spectra import spectrogram, welch
 from jaxsde.analysis.sweep import atoms_from_sweeps, fit_resonance
+from jaxsde.analysis.systematics import record_moments, systematic_moments
 from jaxsde.analysis.thermometry import sideband_periodograms, sideband_thermometry
 from jaxsde.engine.covariance import covariance
 from jaxsde.engine.detect import Detector
@@ -28,6 +39,7 @@ from jaxsde.engine.technical import Technical
 from jaxsde.inference.calibrate import Calibration, calibrate
 from jaxsde.inference.design import Design, best_design, expected_information
 from jaxsde.inference.goodness import GoodnessOfFit, goodness_of_fit
+from jaxsde.inference.initial_state import InitialState, initial_state
 from jaxsde.inference.likelihood import log_likelihood
 from jaxsde.inference.problem import DataSet
 from jaxsde.inference.transform import Gaussian, LogNormal
@@ -69,6 +81,8 @@ __all__ = [
     "Gaussian",
     "GoodnessOfFit",
     "Identifiability",
+    "InitialState",
+    "JointGain",
     "LineFit",
     "LogNormal",
     "MeanSquaredDisplacement",
@@ -86,8 +100,12 @@ __all__ = [
     "apply_filters",
     "atoms_from_sweeps",
     "best_design",
+    "best_filter",
+    "bootstrap_moments",
     "calibrate",
+    "central_intervals",
     "choose_resolution",
+    "choose_window",
     "covariance",
     "cramer_rao",
     "decimate",
@@ -96,22 +114,28 @@ __all__ = [
     "diffusion",
     "drift",
     "epr_variance",
+    "estimate_covariance",
     "estimate_moments",
     "expected_displacement",
     "expected_information",
     "fisher_information",
     "fit_diffusion",
     "fit_gain",
+    "fit_gain_jointly",
     "fit_lines",
     "fit_resonance",
     "frequency_spread",
     "goodness_of_fit",
     "identifiability",
+    "initial_state",
     "instability_gain",
+    "invert",
     "log_likelihood",
     "log_negativity",
     "matched_filter",
     "mean_squared_displacement",
+    "moments_of_outputs",
+    "noise_budget",
     "normal_modes",
     "observed_information",
     "optical_coupling",
@@ -120,6 +144,8 @@ __all__ = [
     "profile",
     "purity",
     "record_covariance",
+    "record_model",
+    "record_moments",
     "sampled_density",
     "sideband_periodograms",
     "sideband_thermometry",
@@ -130,6 +156,7 @@ __all__ = [
     "spectrogram",
     "spring_coupling",
     "static_coupling",
+    "systematic_moments",
     "true_moments",
     "two_mode_frequencies",
     "welch",

@@ -38,7 +38,7 @@ def _bootstrap(key, q, inversion: Inversion, draws: int):
 
     # A few draws at a time: memory does not grow with their number.
     raw = jax.lax.map(one, jax.random.split(key, draws), batch_size=64)
-    return jnp.linalg.solve(inversion.mixing, (raw - inversion.bias).T).T
+    return jnp.linalg.solve(inversion.mixing, (raw - inversion.bias[None]).T).T
 
 
 def central_intervals(

@@ -27,18 +27,23 @@ def signal_covariance(
     model: str = "adiabatic",
     nodes: tuple[int, int] = (9, 7),
     first_stage: int = 0,
+    start: Float[Array, "6 6"] | None = None,
 ) -> tuple[Float[Array, "samples signals samples signals"], Float[Array, "samples"]]:
     """Return the covariance of box-averaged signals at every two samples, and <D^2> at their ends.
 
     Averaged over jitter; signals: of `model`, D (rad/s) or the output field (1/sqrt(s)).  For
     s < t, R_ts = c A_{t-1} ... A_{s+1} K_s with K_s = A P_s c^T + cov(noise of x, noise of y).
     first_stage: number of the stage with which the samples begin.
+    start: covariance of x then, whatever the offsets; by default what the stages before it make.
     """
     z, w = gauss_hermite(nodes)
     dt, n_signals, row = sequence.sample_interval, len(SIGNALS[model]), measured(params)
     before = sum(stage.n_samples for stage in sequence.stages[:first_stage])
     total = sequence.n_samples - before
-    p = state_at(params, sequence, first_stage, z, resolution)
+    if start is None:
+        p = state_at(params, sequence, first_stage, z, resolution)
+    else:
+        p = jnp.broadcast_to(start, (z.shape[1], N_STATE, N_STATE))
     ahead = jnp.zeros((z.shape[1], N_STATE, total * n_signals))
     rows, squares = [], []
     for part in segments(params, sequence, resolution):
@@ -102,13 +107,17 @@ def record_covariance(
     *,
     nodes: tuple[int, int] = (9, 7),
     first_stage: int = 0,
+    start: Float[Array, "6 6"] | None = None,
 ) -> Float[Array, "samples quadratures samples quadratures"]:
     """Return the exact covariance of a receiver's record, averaged over jitter.
 
     y = G s/dt + independent noise, W^2 (or (rad/s)^2).
     first_stage: number of the stage with which the samples begin.
+    start: covariance of x then, whatever the offsets; by default what the stages before it make.
     """
-    r, _ = signal_covariance(params, sequence, resolution, detector.model, nodes, first_stage)
+    r, _ = signal_covariance(
+        params, sequence, resolution, detector.model, nodes, first_stage, start
+    )
     gains = readout_of_samples(params, sequence, detector, resolution)[-r.shape[0] :]
     made = jnp.einsum("tks,tsur,ulr->tkul", gains, r, gains)
     samples = jnp.arange(gains.shape[0])

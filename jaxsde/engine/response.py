@@ -11,7 +11,7 @@ from jaxsde.engine.covariance import gauss_hermite, segment_transition, state_at
 from jaxsde.engine.detect import Detector, independent_noise
 from jaxsde.engine.plan import segment_readout, segments
 from jaxsde.engine.resolution import Resolution
-from jaxsde.engine.step import Transition, output_maps
+from jaxsde.engine.step import Transition, matmul, output_maps
 from jaxsde.physics.model import N_STATE
 from jaxsde.physics.params import Params
 from jaxsde.physics.sequence import Sequence
@@ -48,12 +48,15 @@ def filter_response(
 
 @jax.jit
 def _segment_response(adjoint, noise, weights, step: Transition, gains, floor, dt):
-    """Return filter_response's recursion taken from the end of a segment to its beginning."""
+    """Return filter_response's recursion taken from the end of a segment to its beginning.
+
+    Nodes are on the minor axis, where small products are broadcasts.
+    """
     moves, k = step.A.ndim == 4, adjoint.shape[0]
 
     def maps(step: Transition, gains: Array):
         a, q = jnp.moveaxis(step.A, 0, -1), jnp.moveaxis(step.Q, 0, -1)
-        return tuple(jnp.moveaxis(m, -1, 0) for m in output_maps(a, q, gains, floor, dt))
+        return output_maps(a, q, gains, floor, dt)
 
     still = None if moves else maps(step, gains)
 
@@ -61,14 +64,16 @@ def _segment_response(adjoint, noise, weights, step: Transition, gains, floor, d
         adjoint, noise = carry
         weight, moving = inputs
         a, c, joint = maps(*moving) if still is None else still
-        m = jnp.broadcast_to(weight.T, (k, *weight.T.shape))
-        g = jnp.concatenate([adjoint, m], axis=1)
-        noise = noise + jnp.swapaxes(g, 1, 2) @ (joint @ g)
-        adjoint = jnp.swapaxes(a, 1, 2) @ adjoint + jnp.swapaxes(c, 1, 2) @ m
-        return (adjoint, noise), None
+        m = jnp.broadcast_to(weight.T[..., None], (*weight.T.shape, k))
+        g = jnp.concatenate([adjoint, m], axis=0)
+        noise = noise + matmul(jnp.swapaxes(g, 0, 1), matmul(joint, g))
+        back = jnp.concatenate([a, c], axis=0)
+        return (matmul(jnp.swapaxes(back, 0, 1), g), noise), None
 
     moving = (step, gains) if moves else None
-    return jax.lax.scan(body, (adjoint, noise), (weights, moving), reverse=True)[0]
+    start = tuple(jnp.moveaxis(x, 0, -1) for x in (adjoint, noise))
+    found = jax.lax.scan(body, start, (weights, moving), reverse=True)[0]
+    return tuple(jnp.moveaxis(x, -1, 0) for x in found)
 
 
 def filter_covariance(

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsde.analysis.anomalous import DiffusionFit, fit_diffusion
 from jaxsde.analysis.displacement import expected_displacement
-from jaxsde.analysis.growth import DiffusionFit, fit_diffusion
 from jaxsde.analysis.inversion import invert
 from jaxsde.analysis.moments import Moments, moments_of_outputs, true_moments
 from jaxsde.engine.resolution import Resolution

@@ -4,8 +4,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from jaxsde.analysis.anomalous import DiffusionFit
 from jaxsde.analysis.displacement import MeanSquaredDisplacement
-from jaxsde.analysis.growth import DiffusionFit
 from jaxsde.lab import style
 from jaxsde.lab.style import D_SQUARED, D_SQUARED_LABEL, US
 

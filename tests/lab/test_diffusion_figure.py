@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsde.analysis.anomalous import DiffusionFit
 from jaxsde.analysis.displacement import MeanSquaredDisplacement
-from jaxsde.analysis.growth import DiffusionFit
 from jaxsde.lab.diffusion_figure import diffusion_figure
 from jaxsde.lab.style import D_SQUARED, US
 
