@@ -21,8 +21,8 @@ from jaxsde.engine.covariance import gauss_hermite
 from jaxsde.engine.plan import jitter_basis
 from jaxsde.engine.resolution import Resolution
 from jaxsde.inference.evidence import Evidence
-from jaxsde.inference.kalman import pushforward
-from jaxsde.inference.likelihood import CHUNK, node_slopes, rung
+from jaxsde.inference.kalman import CHUNK, pushforward
+from jaxsde.inference.likelihood import node_slopes, rung
 from jaxsde.inference.problem import (
     Problem,
     evidence_of,
