@@ -110,28 +110,24 @@ def calibrate(
 ) -> Calibration:
     """Estimate free parameters from records, starting from params, by gradient descent.
 
-    Clipped natural gradients (optax) lead near the optimum, damped Gauss-Newton steps
-    (Levenberg-Marquardt) to it, both from exact forward-mode gradients through the whole chain.
-    Converged when the next step is shorter than `tolerance` standard errors; warns if it is not.
+    Clipped natural gradients (optax), then Levenberg-Marquardt steps, from exact forward-mode
+    gradients.  Converged when the next step is below `tolerance` standard errors; warns if not.
 
     data: Shots, their record (W), a DataSet or a list of them.  sequence, detector: of the
         records, which DataSets bring with them.
-    free: fields of Params; "nbar", a factor of all photon numbers; "detector.efficiency" and the
-        like; "ringdown.delta_pc" and other controls of a stage.
-    objective: "likelihood" (exact, of whole records), "moments" (exact expectations of features)
-        or "pathwise" (features of simulated shots, which needs key).
+    free: fields of Params, "nbar" (a factor), "detector.efficiency", "ringdown.delta_pc", ...
+    objective: "likelihood" (exact), "moments" (of features) or "pathwise" (simulated; needs key).
     priors: {name: Gaussian or LogNormal} of independent calibrations.
     bounds: {name: (low, high)}, SI; a magnitude stays above zero without.
-    scan: share of their start that free frequencies are searched over first, since their
-        likelihood has many maxima; 0 does not.  By default 0.3 with "likelihood".
+    scan: share of their start that free frequencies are searched over first; by default 0.3 with
+        "likelihood".
     features, stage, windows: of "moments" and "pathwise", see inference.features.
     n_simulated: shots simulated for "pathwise"; ten for each measured one, at least 2,000.
     on_step: called with the number of the step and the loss.
     devices: that share the shots of "likelihood", such as jax.devices(), which under
         jax.distributed are those of all processes; every process then makes the same call.
 
-    Raises ValueError for parameters, names, records, bounds or objectives that cannot be, and
-    RuntimeError where the data do not determine a free parameter.
+    Raises ValueError for what cannot be, RuntimeError where data leave a parameter undetermined.
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"objective: wanted one of {', '.join(OBJECTIVES)}, got {objective!r}")
@@ -145,40 +141,29 @@ def calibrate(
         priors=priors,
         mesh=None if devices is None else shot_mesh(devices),
     )
-    start = np.zeros(len(problem.frees))
-    if objective == "likelihood":
-        made: Likelihood | Quasi = make_likelihood(problem)
-        start = choose_start(made, 0.3 if scan is None else scan)
-        evaluate, levels = functools.partial(likelihood_point, made), len(RUNGS)
-    else:
-        if objective == "pathwise" and key is None:
-            raise ValueError("key: wanted a JAX random key for the pathwise objective, got none")
-        n = max(2000, 10 * problem.n_shots) if n_simulated is None else n_simulated
-        made = make_quasi(
-            problem,
-            features=features,
-            stage=stage,
-            windows=windows,
-            key=key if objective == "pathwise" else None,
-            n_simulated=n,
-        )
-        evaluate, levels = functools.partial(quasi_point, made), 1
-    descent = descend(
-        evaluate,
-        levels,
-        start,
-        problem.names,
-        functools.partial(edges_of, problem.frees),
-        max_steps=max_steps,
-        tolerance=tolerance,
-        tell=on_step if on_step is not None else lambda number, loss: None,
-    )
+    how = dict(features=features, stage=stage, windows=windows)
+    made, start, evaluate, levels = _objective(problem, objective, scan, key, n_simulated, how)
+    edges, tell = functools.partial(edges_of, problem.frees), on_step or (lambda *_: None)
+    how_far = dict(max_steps=max_steps, tolerance=tolerance)
+    descent = descend(evaluate, levels, start, problem.names, edges, tell=tell, **how_far)
     if not descent.converged:
-        warnings.warn(
-            f"calibrate: not converged: {descent.reason}; the estimate is where it stopped",
-            stacklevel=2,
-        )
+        said = f"calibrate: not converged: {descent.reason}; the estimate is where it stopped"
+        warnings.warn(said, stacklevel=2)
     return _finish(made, descent, params, objective)
+
+
+def _objective(problem: Problem, objective: str, scan, key, n_simulated, how: dict[str, Any]):
+    """Return what an objective is made of, where it starts, its Points, and its levels."""
+    if objective == "likelihood":
+        made = make_likelihood(problem)
+        start = choose_start(made, 0.3 if scan is None else scan)
+        return made, start, functools.partial(likelihood_point, made), len(RUNGS)
+    if objective == "pathwise" and key is None:
+        raise ValueError("key: wanted a JAX random key for the pathwise objective, got none")
+    key = key if objective == "pathwise" else None
+    n = max(2000, 10 * problem.n_shots) if n_simulated is None else n_simulated
+    quasi = make_quasi(problem, key=key, n_simulated=n, **how)
+    return quasi, np.zeros(len(problem.frees)), functools.partial(quasi_point, quasi), 1
 
 
 def _finish(made: Likelihood | Quasi, descent: Descent, params: Params, objective: str):

@@ -123,6 +123,33 @@ def _through(
     return jnp.stack(columns, axis=1)
 
 
+def level(update: Update, seen: Bool[Array, "k patterns"] | None) -> Array:
+    """Return log of a sample's density at its prediction, to which -r^2/2 is added."""
+    count = update.log_scale.shape[0] if seen is None else jnp.sum(seen, axis=0, dtype=float)[None]
+    return -jnp.sum(update.log_scale, axis=0) - jnp.log(2 * jnp.pi) / 2 * count
+
+
+# Nodes filtered together: enough to fill vectors, few enough to stay in a core's cache; of nodes
+# (3, 3), (5, 5), (7, 7) ... few are left over.
+CHUNK = 5
+
+
+def split_nodes(basis: Float[Array, "terms nodes"]) -> Float[Array, "parts terms size"]:
+    """Return the nodes in parts of equal size, at most CHUNK; the last repeats its last node."""
+    nodes = basis.shape[1]
+    count = -(-nodes // CHUNK)
+    size = -(-nodes // count)
+    padded = jnp.pad(basis, ((0, 0), (0, count * size - nodes)), mode="edge")
+    return jnp.moveaxis(padded.reshape(-1, count, size), 1, 0)
+
+
+def join_nodes(parts: Array, nodes: int, axis: int) -> Array:
+    """Return what was made of `split_nodes`, with the nodes, that lie along `axis` of each part."""
+    x = jnp.moveaxis(parts, 0, axis)
+    x = x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
+    return jax.lax.slice_in_dim(x, 0, nodes, axis=axis)
+
+
 def pushforward(f: Callable, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
     """Return f's value and its tangents along each leading entry of `tangents` (forward mode)."""
     return jax.vmap(lambda t: jax.jvp(f, primals, t), out_axes=(None, 0))(tangents)

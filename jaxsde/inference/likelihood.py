@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from jaxsde.engine.covariance import gauss_hermite
 from jaxsde.engine.detect import Detector, check_detector
@@ -22,21 +22,19 @@ from jaxsde.engine.plan import jitter_basis
 from jaxsde.engine.resolution import Resolution, choose_resolution
 from jaxsde.engine.simulate import Shots
 from jaxsde.engine.step import Step
+from jaxsde.inference.adjoint import adjoint_densities
 from jaxsde.inference.evidence import Evidence, arrange, check_record
-from jaxsde.inference.kalman import Update, condition, move_means, pushforward
+from jaxsde.inference.kalman import (
+    condition,
+    join_nodes,
+    level,
+    move_means,
+    pushforward,
+    split_nodes,
+)
 from jaxsde.inference.tables import Tables, interval_of, start_root, step_fields, tabulate
 from jaxsde.physics.params import Params, check_params, is_concrete
 from jaxsde.physics.sequence import Sequence, check_sequence
-
-# Nodes filtered together: enough to fill vectors, few enough to stay in a core's cache; of nodes
-# (3, 3), (5, 5), (7, 7) ... few are left over.
-CHUNK = 5
-
-
-def _level(update: Update, seen: Bool[Array, "k patterns"] | None) -> Array:
-    """Return log of a sample's density at its prediction, less the sum of r^2/2."""
-    count = update.log_scale.shape[0] if seen is None else jnp.sum(seen, axis=0, dtype=float)[None]
-    return -jnp.sum(update.log_scale, axis=0) - jnp.log(2 * jnp.pi) / 2 * count
 
 
 @functools.partial(jax.jit, static_argnames=("dt",))
@@ -57,7 +55,7 @@ def node_densities(
             step = Step(**{name: leaf[at] for name, leaf in steps.items()})
             root, update = condition(step, root, seen)
             mean, r = move_means(update, mean, y)
-            total = total + _level(update, seen)[..., None] - jnp.sum(r**2, axis=2) / 2
+            total = total + level(update, seen)[..., None] - jnp.sum(r**2, axis=2) / 2
             return (root, mean, total), None
 
         means = jnp.zeros((nodes, patterns, tables.spread.shape[0], shots))
@@ -70,18 +68,7 @@ def node_densities(
 
 def _over_nodes(chunk, basis: Array, axis: int):
     """Return chunk's results at all nodes, a few nodes at a time, with the nodes along `axis`."""
-    nodes = basis.shape[1]
-    count = -(-nodes // CHUNK)
-    size = -(-nodes // count)
-    padded = jnp.pad(basis, ((0, 0), (0, count * size - nodes)), mode="edge")
-    parts = jnp.moveaxis(padded.reshape(-1, count, size), 1, 0)
-    made = jax.lax.map(chunk, parts)
-
-    def joined(x):
-        x = jnp.moveaxis(x, 0, axis)
-        return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
-
-    return jax.lax.slice_in_dim(joined(made), 0, nodes, axis=axis)
+    return join_nodes(jax.lax.map(chunk, split_nodes(basis)), basis.shape[1], axis)
 
 
 @functools.partial(jax.jit, static_argnames=("dt",))
@@ -105,7 +92,7 @@ def node_slopes(
         d_steps = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), d_steps)
 
         def body(carry, inputs):
-            (root, mean), d_state, level, square, score, matrix = carry
+            (root, mean), d_state, scale, square, score, matrix = carry
             at, y, seen = inputs
             step, d_step = (jax.tree.map(lambda leaf: leaf[at], s) for s in (steps, d_steps))
 
@@ -117,13 +104,13 @@ def node_slopes(
             (state, (r, update)), (d_state, (d_r, d_update)) = pushforward(
                 advance, (step, root, mean), (d_step, *d_state)
             )
-            level = level + _level(update, seen)[..., None]
+            scale = scale + level(update, seen)[..., None]
             square = square + jnp.sum(r**2, axis=2)
             d_level = d_update.log_scale
             score = score - jnp.sum(r[None] * d_r, axis=3) - jnp.sum(d_level, axis=1)[..., None]
             own = jnp.sum(d_level[:, None] * d_level[None], axis=2)[..., None]
             cross = jnp.sum(d_r[:, None] * d_r[None], axis=4)
-            return (state, d_state, level, square, score, matrix + cross + own), None
+            return (state, d_state, scale, square, score, matrix + cross + own), None
 
         means = jnp.zeros((nodes, patterns, tables.spread.shape[0], shots))
         d_means = jnp.zeros((p, *means.shape))
@@ -131,8 +118,8 @@ def node_slopes(
         sums += (jnp.zeros((p, *shape)), jnp.zeros((p, p, *shape)))
         xs = which, evidence.record, evidence.seen
         carry = ((root, means), (d_root, d_means), *sums)
-        *_, level, square, score, matrix = jax.lax.scan(body, carry, xs)[0]
-        total = level - square / 2
+        *_, scale, square, score, matrix = jax.lax.scan(body, carry, xs)[0]
+        total = scale - square / 2
         flat = [x.reshape(-1, *shape) for x in (total, square, score, matrix)]
         return jnp.concatenate(flat)
 
@@ -177,7 +164,7 @@ def shot_log_likelihoods(
     which = jnp.asarray(interval_of(sequence, resolution))
     out = jnp.zeros(len(record))
     for part in arrange(record):
-        each = node_densities(tables, basis, which, part, sequence.sample_interval)
+        each = adjoint_densities(tables, basis, which, part, sequence.sample_interval)
         mixed = jax.nn.logsumexp(each + jnp.log(w)[:, None, None], axis=0)
         out = out.at[part.shots].set(mixed)
     return out
@@ -200,7 +187,7 @@ def log_likelihood(
     sequence, detector: as the records were made; a technical layer is no part of the model.
     nodes: of the quadrature for (omega_m, omega_s); by default as many as change the result by
         less than 0.01.  Needed under a JAX transformation, as is resolution.
-    Differentiable in params, sequence and detector.
+    Differentiable in params, sequence and detector by reverse mode, see inference.adjoint.
     Raises ValueError for records that do not fit, and RuntimeError where no nodes suffice.
     """
     check_params(params)

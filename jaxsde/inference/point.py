@@ -22,8 +22,8 @@ from jaxsde.engine.plan import jitter_basis
 from jaxsde.engine.resolution import Resolution
 from jaxsde.inference.devices import on_devices
 from jaxsde.inference.evidence import Evidence
-from jaxsde.inference.kalman import pushforward
-from jaxsde.inference.likelihood import CHUNK, node_slopes, rung
+from jaxsde.inference.kalman import CHUNK, pushforward
+from jaxsde.inference.likelihood import node_slopes, rung
 from jaxsde.inference.problem import (
     Problem,
     evidence_of,

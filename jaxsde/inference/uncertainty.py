@@ -263,8 +263,12 @@ def _together(fit: Calibration, v, main, error: float, names: list[str]) -> str:
         "give a prior of one of them, or add data that tell them apart",
     )
     joined = ", ".join(names[:-1]) + f" and {names[-1]}"
+    how = "together"
+    if len(names) == 2:
+        # On log scales: what moves along x^+a y^-b leaves a product of powers as it is.
+        how = "as a product in this data" if v[main].prod() < 0 else "as a ratio in this data"
     return (
-        f"{joined} are determined only together: along {combination} the data leave "
+        f"{joined} are determined only {how}: along {combination} the data leave "
         f"{_percent(error)}; {remedy}"
     )
 
