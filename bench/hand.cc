@@ -18,7 +18,7 @@ template <int K, class Out>
 void shots(const float* a, const float* r, const float* c, const float* s, int64_t first,
            int64_t last, int64_t steps, Out&& out) {
   constexpr int M = 6 + K;
-  const Key key = make_key(1, 2, PROCESS);
+  const auto keys = pair_keys<M>(1, 2, PROCESS);
   for (int64_t shot = first; shot < last; shot += W) {
     uint32_t ids[W];
     for (int i = 0; i < W; ++i) ids[i] = uint32_t(shot + i);
@@ -28,7 +28,7 @@ void shots(const float* a, const float* r, const float* c, const float* s, int64
     out.begin(shot);
     for (int64_t t = 0; t < steps; ++t) {
       F xi[M], next[6], y[K];
-      normals<L, M>(key, id, uint32_t(t), ~0u, xi);
+      normals<L, M>(keys, id, uint32_t(t), ~0u, xi);
 #pragma GCC unroll 8
       for (int i = 0; i < 6; ++i) {
         next[i] = x[0] * a[6 * i];

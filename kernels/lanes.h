@@ -19,7 +19,6 @@ struct Layout<float> {
   using Int = int32_t;
   static constexpr int BITS = 32, MANTISSA_BITS = 23;
   static constexpr Int MANTISSA = 0x007FFFFF, HALF = 0x3F000000, HALF_EXPONENT = 126;
-  static constexpr Int SIGN = INT32_MIN;
 };
 
 template <>
@@ -27,7 +26,6 @@ struct Layout<double> {
   using Int = int64_t;
   static constexpr int BITS = 64, MANTISSA_BITS = 52;
   static constexpr Int MANTISSA = 0x000FFFFFFFFFFFFF, HALF = 0x3FE0000000000000, HALF_EXPONENT = 1022;
-  static constexpr Int SIGN = INT64_MIN;
 };
 
 template <class T_>
@@ -42,6 +40,7 @@ struct Scalar : Layout<T_> {
   static JAXSDE_FN U fill(uint32_t x) { return x; }
   static JAXSDE_FN U load(const uint32_t* from, int64_t) { return *from; }
   static JAXSDE_FN I widen(U x) { return static_cast<int32_t>(x); }
+  static JAXSDE_FN U magnitude(U x) { return x >> 31 ? 0u - x : x; }
   static JAXSDE_FN F convert(I x) { return static_cast<F>(x); }
   static JAXSDE_FN I bits(F x) {
     I out;
@@ -85,6 +84,8 @@ struct Vector : Layout<T_> {
     return out;
   }
   static JAXSDE_FN I widen(U x) { return __builtin_convertvector((S)x, I); }
+  // Of signed numbers; the least is its own.
+  static JAXSDE_FN U magnitude(U x) { return (S)x < 0 ? 0u - x : x; }
   static JAXSDE_FN F convert(I x) { return __builtin_convertvector(x, F); }
   static JAXSDE_FN I bits(F x) { return (I)x; }
   static JAXSDE_FN F real(I x) { return (F)x; }

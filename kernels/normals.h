@@ -1,8 +1,8 @@
 // Counter-based normals: the same words and the same series as jaxsde/engine/noise.py.
 //
-// Threefry-4x32-13 of Salmon et al. (SC11, doi:10.1145/2063384.2063405), keyed by (seed, stream) and
-// counted by (shot, step, block), then Box and Muller's transform.  A `Lanes` says what a number is:
-// a vector of shots on a CPU (lanes.h), one shot in a thread of a GPU.
+// Threefry-2x32-13 of Salmon et al. (SC11, doi:10.1145/2063384.2063405), keyed by seed, stream and pair
+// and counted by (shot, step), then Box and Muller's transform.  A `Lanes` says what a number is: a
+// vector of shots on a CPU (lanes.h), one shot in a thread of a GPU.
 #pragma once
 
 #include <cstdint>
@@ -18,91 +18,94 @@ namespace jaxsde {
 enum Stream : uint32_t { PROCESS = 0, INITIAL = 1, FREQUENCY = 2 };
 
 struct Key {
-  uint32_t k[5];
+  uint32_t k[3];
 };
 
-JAXSDE_FN Key make_key(uint32_t seed0, uint32_t seed1, uint32_t stream) {
-  return {{seed0, seed1, stream, 0u, 0x1BD11BDAu ^ seed0 ^ seed1 ^ stream}};
+JAXSDE_FN Key make_key(uint32_t first, uint32_t second) {
+  return {{first, second, 0x1BD11BDAu ^ first ^ second}};
 }
 
-template <class L>
-JAXSDE_FN typename L::U rotate(typename L::U x, int bits) {
+template <class U>
+JAXSDE_FN U rotate(U x, int bits) {
   return (x << bits) | (x >> (32 - bits));
 }
 
-// Threefry-4x32: even rounds mix (0, 1) and (2, 3), odd rounds (0, 3) and (2, 1).
-template <class L, int ROUNDS = 13>
-JAXSDE_FN void threefry(const Key& key, typename L::U (&x)[4]) {
-  constexpr int LEFT[8] = {10, 11, 13, 23, 6, 17, 25, 18};
-  constexpr int RIGHT[8] = {26, 21, 27, 5, 20, 11, 10, 20};
-  for (int j = 0; j < 4; ++j) x[j] = x[j] + key.k[j];
+template <class U, int ROUNDS = 13>
+JAXSDE_FN void threefry(const Key& key, U& x, U& y) {
+  constexpr int ROTATIONS[8] = {13, 15, 26, 6, 17, 29, 16, 24};
+  x = x + key.k[0];
+  y = y + key.k[1];
 #pragma GCC unroll 20
   for (int r = 0; r < ROUNDS; ++r) {
-    const int a = r % 2 ? 3 : 1, b = r % 2 ? 1 : 3;
-    x[0] = x[0] + x[a];
-    x[a] = rotate<L>(x[a], LEFT[r % 8]) ^ x[0];
-    x[2] = x[2] + x[b];
-    x[b] = rotate<L>(x[b], RIGHT[r % 8]) ^ x[2];
+    x = x + y;
+    y = rotate(y, ROTATIONS[r % 8]) ^ x;
     if (r % 4 == 3) {
       const int i = r / 4 + 1;
-      for (int j = 0; j < 4; ++j) x[j] = x[j] + key.k[(i + j) % 5];
-      x[3] = x[3] + static_cast<uint32_t>(i);
+      x = x + key.k[i % 3];
+      y = y + (key.k[(i + 1) % 3] + static_cast<uint32_t>(i));
     }
   }
 }
 
-// Minimax polynomials, found by bench/normal_coefficients.py.  LOG: -2 ln(1 + f)/f on [-1/2, 0], COS
-// and SIN: cos(2 pi x) and sin(2 pi x)/x in x^2 on [-1/8, 1/8].
+// The keys of the pairs that hold COUNT normals of a stream: the words of (stream, pair).
+template <int COUNT>
+struct Keys {
+  Key pair[(COUNT + 1) / 2];
+};
+
+template <int COUNT>
+JAXSDE_FN Keys<COUNT> pair_keys(uint32_t seed0, uint32_t seed1, uint32_t stream) {
+  Keys<COUNT> made;
+  const Key seed = make_key(seed0, seed1);
+  for (int p = 0; p < (COUNT + 1) / 2; ++p) {
+    uint32_t x = stream, y = p;
+    threefry(seed, x, y);
+    made.pair[p] = make_key(x, y);
+  }
+  return made;
+}
+
+// Minimax polynomials, found by bench/normal_coefficients.py.  LOG: -2 ln(1 + f)/f on [-1/2, 0], TURN:
+// -sin(2 pi x)/x in x^2 on [-1/4, 1/4].
 template <class T>
 struct Series;
 
 template <>
 struct Series<float> {
-  static constexpr int LOG = 9, COS = 4, SIN = 4;
+  static constexpr int LOG = 9, TURN = 5;
   static JAXSDE_FN float log(int i) {
-    constexpr float c[LOG] = {-2.0000000454418707f, 0.99998570222296054f, -0.66740131620213375f,
-                              0.48560934680747494f, -0.53922825090536656f, -0.40707705120842281f,
-                              -2.5153127137650425f, -3.3915646764985641f,  -2.8821748071417154f};
+    constexpr float c[LOG] = {
+        -2.0000000454566362315f, 0.9999857053193650906f, -0.66740121818659203567f,
+        0.4856103722883988752f, -0.53922358787091925785f, -0.40706887031055166706f,
+        -2.5153165331569094745f, -3.3915938490472614345f, -2.8822000882850341783f};
     return c[i];
   }
-  static JAXSDE_FN float cos(int i) {
-    constexpr float c[COS] = {0.99999997242434712f, -19.739152227480955f, 64.921252793917660f,
-                              -83.592607682425094f};
-    return c[i];
-  }
-  static JAXSDE_FN float sin(int i) {
-    constexpr float c[SIN] = {6.2831852868339061f, -41.341661455428967f, 81.592353621114892f,
-                              -75.393565006574416f};
+  static JAXSDE_FN float turn(int i) {
+    constexpr float c[TURN] = {
+        -6.2831852737915113022f, 41.341677478382508617f, -81.602231242492567418f,
+        76.574992218228086758f, -39.71091866884859015f};
     return c[i];
   }
 };
 
 template <>
 struct Series<double> {
-  static constexpr int LOG = 20, COS = 7, SIN = 7;
+  static constexpr int LOG = 20, TURN = 9;
   static JAXSDE_FN double log(int i) {
     constexpr double c[LOG] = {
-        -1.9999999999999999194, 1.0000000000001294727, -0.66666666663288092885,
-        0.50000000349754024976, -0.39999980864433324208, 0.33333972165171999265,
-        -0.28557256837898865302, 0.2522075484334321307, -0.19715729433062491162,
-        0.41282017459171294756, 1.192815987663054597, 6.9916238834032350897,
-        26.008296174937712342, 77.454526725079334635, 174.53109001983249054,
-        296.65953762932061511, 366.77113863801918819, 313.36299520198801494,
-        165.77751658132721006, 41.624833725934093926};
+        -1.9999999999999999189, 1.0000000000001278625, -0.66666666663317983382,
+        0.50000000347623666145, -0.39999980945848721263, 0.33333970248257110368,
+        -0.28557286797129895479, 0.25220430623395928281, -0.19718207863676431994,
+        0.41268678935737061702, 1.1923329252674716102, 6.9906568174514382886,
+        26.008744902695867586, 77.465020371141342597, 174.56983539469072205, 296.74293510158063576,
+        366.88792384305527318, 313.46831763605872568, 165.83342441090333353, 41.638161226953927178};
     return c[i];
   }
-  static JAXSDE_FN double cos(int i) {
-    constexpr double c[COS] = {0.99999999999999995291, -19.739208802178421743,
-                               64.939394022365582786,  -85.456817090398641353,
-                               60.244620093000916044,  -26.424257435906728882,
-                               7.8102995011910351367};
-    return c[i];
-  }
-  static JAXSDE_FN double sin(int i) {
-    constexpr double c[SIN] = {6.2831853071795864561,  -41.341702240399631477,
-                               81.605249275944520611,  -76.705859703318341899,
-                               42.058684902478219646,  -15.093797530736733866,
-                               3.7807267404788247826};
+  static JAXSDE_FN double turn(int i) {
+    constexpr double c[TURN] = {
+        -6.2831853071795864753, 41.341702240399756229, -81.605249276073406057,
+        76.70585975279849318, -42.058693923784989698, 15.094641620502241702,
+        -3.8199270503430578322, 0.71772357889060631657, -0.10085632591696880125};
     return c[i];
   }
 };
@@ -119,10 +122,10 @@ JAXSDE_FN typename L::F root(typename L::F y) {
     const F guess = L::real(0x5F374740 - (L::bits(y) >> 1));
     const F near = y * guess;
     const F e = 1.0f - near * guess;
-    F series = e * 0.27499527820489364f + 0.31393689991367153f;
-    series = series * e + 0.37499734710108060f;
-    series = series * e + 0.49999832674497986f;
-    series = series * e + 1.0000000006503756f;
+    F series = e * 0.27499471146208017275f + 0.31393675032666561014f;
+    series = series * e + 0.37499734969957680857f;
+    series = series * e + 0.4999983270711706461f;
+    series = series * e + 1.0000000006493412555f;
     return near * series;
   }
 }
@@ -147,54 +150,44 @@ JAXSDE_FN typename L::F radius(typename L::U a) {
   return root<L>(series * f + L::convert(e) * T(-1.38629436111989061883));  // -2 ln 2
 }
 
-// z = r (cos, sin)(2 pi b/2^32): the nearest quarter turn, and series within 1/8 turn of it.
+// cos(2 pi b/2^32) = -sin(2 pi x), x = |b/2^32| - 1/4 with b as a signed number.  At b = -2^31 the absolute
+// value overflows to itself, and the difference back to where it belongs.
+template <class L>
+JAXSDE_FN typename L::F cosine(typename L::U b) {
+  using F = typename L::F;
+  using T = typename L::T;
+  const F x = L::convert(L::widen(L::magnitude(b) - (1u << 30))) * T(0x1p-32);
+  const F square = x * x;
+  F series = square * Series<T>::turn(Series<T>::TURN - 1) + Series<T>::turn(Series<T>::TURN - 2);
+#pragma GCC unroll 16
+  for (int i = Series<T>::TURN - 3; i >= 0; --i) series = series * square + Series<T>::turn(i);
+  return x * series;
+}
+
+// z = r (cos, sin)(2 pi b/2^32).
 template <class L>
 JAXSDE_FN void box_muller(typename L::U a, typename L::U b, typename L::F& first,
                           typename L::F& second) {
-  using F = typename L::F;
-  using I = typename L::I;
-  using U = typename L::U;
-  using T = typename L::T;
-  const U turned = b + (1u << 29);
-  const F x = L::convert(L::widen(b - (turned & 0xC0000000u))) * T(0x1p-32);
-  const F square = x * x;
-  F cos = square * Series<T>::cos(Series<T>::COS - 1) + Series<T>::cos(Series<T>::COS - 2);
-#pragma GCC unroll 16
-  for (int i = Series<T>::COS - 3; i >= 0; --i) cos = cos * square + Series<T>::cos(i);
-  F sin = square * Series<T>::sin(Series<T>::SIN - 1) + Series<T>::sin(Series<T>::SIN - 2);
-#pragma GCC unroll 16
-  for (int i = Series<T>::SIN - 3; i >= 0; --i) sin = sin * square + Series<T>::sin(i);
-  sin = sin * x;
-  // Bits 31 and 30 of `turned` number the quarter: odd ones swap, and half turns change the sign.
-  const U shifted = turned << 1;
-  const I odd = L::widen(shifted) >> (L::BITS - 1);
-  const I c = L::bits(cos), s = L::bits(sin);
-  const I there = (odd & s) | (~odd & c), beside = (odd & c) | (~odd & s);
-  const F r = radius<L>(a);
-  first = r * L::real(there ^ (L::widen(turned ^ shifted) & L::SIGN));
-  second = r * L::real(beside ^ (L::widen(turned) & L::SIGN));
+  const typename L::F r = radius<L>(a);
+  first = r * cosine<L>(b);
+  second = r * cosine<L>(b - (1u << 30));
 }
 
-// COUNT standard normals of (seed, stream, step, shot); pairs whose bit in `live` is not set, for
-// which nobody asks, are zero.
+// COUNT standard normals of a stream's (shot, step); pairs whose bit in `live` is not set, for which
+// nobody asks, are zero.
 template <class L, int COUNT>
-JAXSDE_FN void normals(const Key& key, typename L::U shot, uint32_t step, uint32_t live,
+JAXSDE_FN void normals(const Keys<COUNT>& keys, typename L::U shot, uint32_t step, uint32_t live,
                        typename L::F (&out)[COUNT]) {
-  using U = typename L::U;
-  using F = typename L::F;
 #pragma GCC unroll 16
-  for (int block = 0; block < (COUNT + 3) / 4; ++block) {
-    U x[4] = {shot, L::fill(step), L::fill(block), L::fill(0u)};
-    threefry<L>(key, x);
-#pragma GCC unroll 2
-    for (int pair = 0; pair < 2; ++pair) {
-      const int first = 4 * block + 2 * pair;
-      if (first >= COUNT) break;
-      F cos = L::splat(0), sin = L::splat(0);
-      if (live >> (first / 2) & 1) box_muller<L>(x[2 * pair], x[2 * pair + 1], cos, sin);
-      out[first] = cos;
-      if (first + 1 < COUNT) out[first + 1] = sin;
+  for (int pair = 0; pair < (COUNT + 1) / 2; ++pair) {
+    typename L::F cos = L::splat(0), sin = L::splat(0);
+    if (live >> pair & 1) {
+      typename L::U x = shot, y = L::fill(step);
+      threefry(keys.pair[pair], x, y);
+      box_muller<L>(x, y, cos, sin);
     }
+    out[2 * pair] = cos;
+    if (2 * pair + 1 < COUNT) out[2 * pair + 1] = sin;
   }
 }
 

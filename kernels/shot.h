@@ -163,13 +163,13 @@ JAXSDE_FN void begin(const typename L::T* root, const typename L::F (&xi)[N],
 
 // One sample: x and its tangents move on, and y and its tangents go to the sink.
 template <class L, int N, int K, bool TANGENTS, class Sink>
-JAXSDE_FN void sample(const Plan<typename L::T>& plan, const Key& key, typename L::U shot, int t,
-                      uint32_t live, typename L::F (&x)[N], typename L::F (&q)[MAX_FILTERS],
+JAXSDE_FN void sample(const Plan<typename L::T>& plan, const Keys<N + K>& keys, typename L::U shot,
+                      int t, uint32_t live, typename L::F (&x)[N], typename L::F (&q)[MAX_FILTERS],
                       const Room<L, N>& room, Sink& sink) {
   using F = typename L::F;
   constexpr int SIZE = Shape<N, K>::SIZE;
   F xi[N + K], next[N], y[K];
-  normals<L, N + K>(key, shot, t, live, xi);
+  normals<L, N + K>(keys, shot, t, live, xi);
   const typename L::T* weights = plan.weights + int64_t(t) * K * plan.n_filters;
   if constexpr (TANGENTS) {
     for (int d = 0; d < plan.tangents; ++d) {
@@ -222,17 +222,17 @@ JAXSDE_FN void advance(const Plan<typename L::T>& plan, typename L::U shot, cons
   using F = typename L::F;
   using T = typename L::T;
   constexpr int SIZE = Shape<N, K>::SIZE;
-  const Key key = make_key(plan.seed[0], plan.seed[1], PROCESS);
+  const auto keys = pair_keys<N + K>(plan.seed[0], plan.seed[1], PROCESS);
   constexpr int ROOTS = N * (N + 1) / 2;
   F basis[MAX_TERMS], x[N], q[MAX_FILTERS], xi[N];
   if (plan.nodes > 1) {
     F z[2];
-    normals<L, 2>(make_key(plan.seed[0], plan.seed[1], FREQUENCY), shot, 0, ~0u, z);
+    normals<L, 2>(pair_keys<2>(plan.seed[0], plan.seed[1], FREQUENCY), shot, 0, ~0u, z);
     jitter_basis<L>(z[0], z[1], plan.nodes, basis);
   }
   JAXSDE_UNROLL
   for (int f = 0; f < MAX_FILTERS; ++f) q[f] = L::splat(0);
-  normals<L, N>(make_key(plan.seed[0], plan.seed[1], INITIAL), shot, 0, ~0u, xi);
+  normals<L, N>(pair_keys<N>(plan.seed[0], plan.seed[1], INITIAL), shot, 0, ~0u, xi);
   begin<L, N>(plan.start, xi, x);
   if constexpr (TANGENTS) {
     for (int d = 0; d < plan.tangents; ++d) {
@@ -257,7 +257,7 @@ JAXSDE_FN void advance(const Plan<typename L::T>& plan, typename L::U shot, cons
           }
         }
       }
-      sample<L, N, K, TANGENTS>(plan, key, shot, first + i, plan.live[number], x, q, room, sink);
+      sample<L, N, K, TANGENTS>(plan, keys, shot, first + i, plan.live[number], x, q, room, sink);
     }
     if (line[ENDS_STAGE]) {
       sink.state(0, stage, x);

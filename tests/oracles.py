@@ -164,37 +164,40 @@ def euler_maruyama_paths(rng, m, d, x0, h, n):
 
 # --- counter-based random numbers ---------------------------------------------------------------
 
-PI_COUNTER = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
-PI_KEY = (0xA4093822, 0x299F31D0, 0x082EFA98, 0xEC4E6C89)
-ZEROS, ONES = (0,) * 4, (0xFFFFFFFF,) * 4
+PI_COUNTER, PI_KEY = (0x243F6A88, 0x85A308D3), (0x13198A2E, 0x03707344)
+ZEROS, ONES = (0, 0), (0xFFFFFFFF, 0xFFFFFFFF)
 
 # (rounds, counter, key, output) from the kat_vectors file of Random123.
 THREEFRY_KNOWN_ANSWERS = (
-    (13, ZEROS, ZEROS, (0x531C7E4F, 0x39491EE5, 0x2C855A92, 0x3D6ABF9A)),
-    (13, ONES, ONES, (0xC4189358, 0x1C9CC83A, 0xD5881C67, 0x6A0A89E0)),
-    (13, PI_COUNTER, PI_KEY, (0x4AA71D8F, 0x734738C2, 0x431FC6A8, 0xAE6DEBF1)),
-    (20, ZEROS, ZEROS, (0x9C6CA96A, 0xE17EAE66, 0xFC10ECD4, 0x5256A7D8)),
-    (20, ONES, ONES, (0x2A881696, 0x57012287, 0xF6C7446E, 0xA16A6732)),
-    (20, PI_COUNTER, PI_KEY, (0x59CD1DBB, 0xB8879579, 0x86B5D00C, 0xAC8B6D84)),
+    (13, ZEROS, ZEROS, (0x9D1C5EC6, 0x8BD50731)),
+    (13, ONES, ONES, (0xFD36D048, 0x2D17272C)),
+    (13, PI_COUNTER, PI_KEY, (0xBA3E4725, 0xF27D669E)),
+    (20, ZEROS, ZEROS, (0x6B200159, 0x99BA4EFE)),
+    (20, ONES, ONES, (0x1CB996FC, 0xBB002BE7)),
+    (20, PI_COUNTER, PI_KEY, (0xC4923A9C, 0x483DF7A0)),
 )
-ROTATIONS = ((10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10), (18, 20))
+ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 
 
-def threefry4x32(counter, key, rounds):
-    """Return the four words of Threefry-4x32 (Salmon et al. 2011) as Python integers."""
+def threefry2x32(counter, key, rounds):
+    """Return the two words of Threefry-2x32 (Salmon et al. 2011) as Python integers."""
     mask = 0xFFFFFFFF
-    schedule = [*key, 0x1BD11BDA ^ key[0] ^ key[1] ^ key[2] ^ key[3]]
-    x = [(c + k) & mask for c, k in zip(counter, key, strict=True)]
+    schedule = [*key, 0x1BD11BDA ^ key[0] ^ key[1]]
+    x, y = ((c + k) & mask for c, k in zip(counter, key, strict=True))
     for r in range(rounds):
-        pairs = ((0, 1), (2, 3)) if r % 2 == 0 else ((0, 3), (2, 1))
-        for (i, j), turn in zip(pairs, ROTATIONS[r % 8], strict=True):
-            x[i] = (x[i] + x[j]) & mask
-            x[j] = ((x[j] << turn | x[j] >> (32 - turn)) & mask) ^ x[i]
+        turn = ROTATIONS[r % 8]
+        x = (x + y) & mask
+        y = ((y << turn | y >> (32 - turn)) & mask) ^ x
         if r % 4 == 3:
             s = (r + 1) // 4
-            x = [(x[i] + schedule[(s + i) % 5]) & mask for i in range(4)]
-            x[3] = (x[3] + s) & mask
-    return tuple(x)
+            x, y = (x + schedule[s % 3]) & mask, (y + schedule[(s + 1) % 3] + s) & mask
+    return x, y
+
+
+def pair_words(seed, stream, pair, shot, step, rounds):
+    """Return the two words of a pair of normals: its key is the words of (stream, pair)."""
+    key = threefry2x32((stream, pair), seed, rounds)
+    return threefry2x32((shot, step), key, rounds)
 
 
 # --- records and filters ------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""Counter-based random numbers: Threefry-4x32 keyed by (seed, stream), counted by (step, shot).
+"""Counter-based random numbers: Threefry-2x32 keyed by seed, stream and pair, counted by shot and step.
 
 Threefry is the published generator of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3"
-(SC11), doi:10.1145/2063384.2063405.  Twelve rounds pass BigCrush; thirteen are used, the count
-for which the authors publish known answers.
+(SC11), doi:10.1145/2063384.2063405.  Thirteen rounds, the fewest that its authors found to pass
+BigCrush, have known answers too.
 """
 
 import dataclasses
@@ -15,33 +15,26 @@ import numpy as np
 from jaxtyping import Array, Float, UInt32
 
 ROUNDS = 13
-_ROTATIONS = ((10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10), (18, 20))
+_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 _PARITY = 0x1BD11BDA
 
 # Streams: one per use, so that no two uses ever share a word.
 PROCESS, INITIAL, FREQUENCY = 0, 1, 2
 
-Words = tuple[Array, Array, Array, Array]
 
-
-def threefry4x32(key: Words, counter: Words, rounds: int = ROUNDS) -> Words:
-    """Return four random words for four counter words under four key words (all uint32)."""
-    k = (*key, jnp.uint32(_PARITY) ^ key[0] ^ key[1] ^ key[2] ^ key[3])
-    x0, x1, x2, x3 = (c + s for c, s in zip(counter, k, strict=False))
+def threefry2x32(
+    key: tuple[Array, Array], counter: tuple[Array, Array], rounds: int = ROUNDS
+) -> tuple[Array, Array]:
+    """Return two random words for two counter words under two key words (all uint32)."""
+    k = (*key, jnp.uint32(_PARITY) ^ key[0] ^ key[1])
+    x, y = counter[0] + k[0], counter[1] + k[1]
     for r in range(rounds):
-        left, right = _ROTATIONS[r % 8]
-        # Even rounds mix (0,1) and (2,3), odd rounds (0,3) and (2,1).
-        if r % 2 == 0:
-            x0, x2 = x0 + x1, x2 + x3
-            x1, x3 = _rotate(x1, left) ^ x0, _rotate(x3, right) ^ x2
-        else:
-            x0, x2 = x0 + x3, x2 + x1
-            x3, x1 = _rotate(x3, left) ^ x0, _rotate(x1, right) ^ x2
+        x = x + y
+        y = _rotate(y, _ROTATIONS[r % 8]) ^ x
         if r % 4 == 3:
             i = r // 4 + 1
-            x0, x1, x2, x3 = (x + k[(i + j) % 5] for j, x in enumerate((x0, x1, x2, x3)))
-            x3 = x3 + jnp.uint32(i)
-    return x0, x1, x2, x3
+            x, y = x + k[i % 3], y + (k[(i + 1) % 3] + jnp.uint32(i))
+    return x, y
 
 
 def _rotate(x: Array, bits: int) -> Array:
@@ -53,6 +46,28 @@ def seed_words(key: Array) -> UInt32[Array, "2"]:
     return jax.random.bits(key, (2,), jnp.uint32)
 
 
+def pair_keys(seed: UInt32[Array, "2"], stream: int, count: int) -> UInt32[Array, "pairs 2"]:
+    """Return the keys of the pairs that hold `count` normals: the words of (stream, pair)."""
+    pair = jnp.arange(-(-count // 2), dtype=jnp.uint32)
+    return jnp.stack(threefry2x32((seed[0], seed[1]), (jnp.full_like(pair, stream), pair)), axis=-1)
+
+
+def draw(
+    keys: UInt32[Array, "pairs 2"], step: Array, shots: UInt32[Array, "shots"], dtype: jnp.dtype
+) -> tuple[Float[Array, "shots"], ...]:
+    """Return two standard normals for each key and every (shot, step), by Box and Muller's transform.
+
+    The same words serve both precisions.  A draw never exceeds sqrt(2 ln 2^33) = 6.764.  Each is an
+    array of its own, made from the counter alone: what a CPU's compiler does best.
+    """
+    step = jnp.broadcast_to(jnp.asarray(step).astype(jnp.uint32), shots.shape)
+    drawn: list[Array] = []
+    for pair in range(keys.shape[0]):
+        words = threefry2x32((keys[pair, 0], keys[pair, 1]), (shots, step))
+        drawn += _box_muller(*words, dtype)
+    return tuple(drawn)
+
+
 def normals(
     seed: UInt32[Array, "2"],
     stream: int,
@@ -61,29 +76,16 @@ def normals(
     count: int,
     dtype: jnp.dtype,
 ) -> Float[Array, "count shots"]:
-    """Return standard normals for (seed, stream, step, shot) alone, by Box and Muller's transform.
-
-    The same words serve both precisions.  A draw never exceeds sqrt(2 ln 2^33) = 6.764.
-    """
-    blocks = -(-count // 4)
-    zero = jnp.zeros((blocks, shots.shape[0]), jnp.uint32)
-    key = (zero + seed[0], zero + seed[1], zero + jnp.uint32(stream), zero)
-    block = jnp.arange(blocks, dtype=jnp.uint32)[:, None]
-    step = jnp.asarray(step).astype(jnp.uint32)
-    words = jnp.stack(threefry4x32(key, (zero + shots[None], zero + step, zero + block, zero)))
-    # Without the barriers XLA's CPU compiler makes every word anew for each normal made of it,
-    # and every normal anew for each product it enters.
-    words = jax.lax.optimization_barrier(words)
-    pairs = jnp.stack(_box_muller(words[0::2], words[1::2], dtype), axis=1)
-    draws = pairs.transpose(2, 0, 1, 3).reshape(4 * blocks, -1)[:count]
-    return jax.lax.optimization_barrier(draws)
+    """Return standard normals for (seed, stream, step, shot) alone; see `draw`."""
+    drawn = jnp.stack(draw(pair_keys(seed, stream, count), step, shots, dtype)[:count])
+    # Else a compiler may make every normal anew, with other roundings, for each use of it.
+    return jax.lax.optimization_barrier(drawn)
 
 
 def _box_muller(a: Array, b: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
     """Return z = r (cos, sin)(2 pi b/2^32), r = sqrt(-2 ln u), u = (a + 1/2)/2^32."""
-    cos, sin = _cos_sin(b, dtype)
     radius = _radius(a, dtype)
-    return radius * cos, radius * sin
+    return radius * _cos(b, dtype), radius * _cos(b - jnp.uint32(1 << 30), dtype)
 
 
 # The library's log, sqrt, cos and sin cost several times the rest of a step: their care for huge,
@@ -95,15 +97,13 @@ def _box_muller(a: Array, b: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
 class _Series:
     """Minimax polynomials of one precision, and the layout of its numbers.
 
-    log: -2 ln(1 + f)/f on [-1/2, 0].  cos, sin: cos(2 pi x) and sin(2 pi x)/x, in x^2, on
-    [-1/8, 1/8].
+    log: -2 ln(1 + f)/f on [-1/2, 0].  turn: -sin(2 pi x)/x in x^2 on [-1/4, 1/4].
     """
 
     as_int: Any
     mantissa_bits: int
     log: tuple[float, ...]
-    cos: tuple[float, ...]
-    sin: tuple[float, ...]
+    turn: tuple[float, ...]
 
 
 _SERIES = {
@@ -111,61 +111,59 @@ _SERIES = {
         as_int=jnp.int32,
         mantissa_bits=23,
         log=(
-            -2.0000000454418707,
-            0.99998570222296054,
-            -0.66740131620213375,
-            0.48560934680747494,
-            -0.53922825090536656,
-            -0.40707705120842281,
-            -2.5153127137650425,
-            -3.3915646764985641,
-            -2.8821748071417154,
+            -2.0000000454566362315,
+            0.9999857053193650906,
+            -0.66740121818659203567,
+            0.4856103722883988752,
+            -0.53922358787091925785,
+            -0.40706887031055166706,
+            -2.5153165331569094745,
+            -3.3915938490472614345,
+            -2.8822000882850341783,
         ),
-        cos=(0.99999997242434712, -19.739152227480955, 64.921252793917660, -83.592607682425094),
-        sin=(6.2831852868339061, -41.341661455428967, 81.592353621114892, -75.393565006574416),
+        turn=(
+            -6.2831852737915113022,
+            41.341677478382508617,
+            -81.602231242492567418,
+            76.574992218228086758,
+            -39.71091866884859015,
+        ),
     ),
     "float64": _Series(
         as_int=jnp.int64,
         mantissa_bits=52,
         log=(
-            -1.9999999999999999194,
-            1.0000000000001294727,
-            -0.66666666663288092885,
-            0.50000000349754024976,
-            -0.39999980864433324208,
-            0.33333972165171999265,
-            -0.28557256837898865302,
-            0.2522075484334321307,
-            -0.19715729433062491162,
-            0.41282017459171294756,
-            1.192815987663054597,
-            6.9916238834032350897,
-            26.008296174937712342,
-            77.454526725079334635,
-            174.53109001983249054,
-            296.65953762932061511,
-            366.77113863801918819,
-            313.36299520198801494,
-            165.77751658132721006,
-            41.624833725934093926,
+            -1.9999999999999999189,
+            1.0000000000001278625,
+            -0.66666666663317983382,
+            0.50000000347623666145,
+            -0.39999980945848721263,
+            0.33333970248257110368,
+            -0.28557286797129895479,
+            0.25220430623395928281,
+            -0.19718207863676431994,
+            0.41268678935737061702,
+            1.1923329252674716102,
+            6.9906568174514382886,
+            26.008744902695867586,
+            77.465020371141342597,
+            174.56983539469072205,
+            296.74293510158063576,
+            366.88792384305527318,
+            313.46831763605872568,
+            165.83342441090333353,
+            41.638161226953927178,
         ),
-        cos=(
-            0.99999999999999995291,
-            -19.739208802178421743,
-            64.939394022365582786,
-            -85.456817090398641353,
-            60.244620093000916044,
-            -26.424257435906728882,
-            7.8102995011910351367,
-        ),
-        sin=(
-            6.2831853071795864561,
-            -41.341702240399631477,
-            81.605249275944520611,
-            -76.705859703318341899,
-            42.058684902478219646,
-            -15.093797530736733866,
-            3.7807267404788247826,
+        turn=(
+            -6.2831853071795864753,
+            41.341702240399756229,
+            -81.605249276073406057,
+            76.70585975279849318,
+            -42.058693923784989698,
+            15.094641620502241702,
+            -3.8199270503430578322,
+            0.71772357889060631657,
+            -0.10085632591696880125,
         ),
     ),
 }
@@ -207,27 +205,24 @@ def _sqrt(y: Array) -> Array:
     return near * _horner(
         1 - near * guess,
         (
-            1.0000000006503756,
-            0.49999832674497986,
-            0.37499734710108060,
-            0.31393689991367153,
-            0.27499527820489364,
+            1.0000000006493412555,
+            0.4999983270711706461,
+            0.37499734969957680857,
+            0.31393675032666561014,
+            0.27499471146208017275,
         ),
     )
 
 
-def _cos_sin(b: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
-    """(cos, sin)(2 pi b/2^32): the nearest quarter turn, and series within 1/8 turn of it."""
-    series = _SERIES[jnp.dtype(dtype).name]
-    turned = b + jnp.uint32(1 << 29)
-    rest = b - (turned & jnp.uint32(0xC0000000))
-    x = jax.lax.bitcast_convert_type(rest, jnp.int32).astype(dtype) * 2.0**-32
-    square = x * x
-    cos, sin = _horner(square, series.cos), x * _horner(square, series.sin)
-    # Bits 31 and 30 of `turned` number the quarter: odd ones swap, half turns change the sign.
-    half, odd = turned >> jnp.uint32(31), (turned >> jnp.uint32(30)) & jnp.uint32(1)
-    cos, sin = jnp.where(odd == 1, sin, cos), jnp.where(odd == 1, cos, sin)
-    return jnp.where(half != odd, -cos, cos), jnp.where(half == 1, -sin, sin)
+def _cos(b: Array, dtype: jnp.dtype) -> Array:
+    """Return cos(2 pi b/2^32) = -sin(2 pi x), x = |b/2^32| - 1/4 with b as a signed number.
+
+    At b = -2^31 the absolute value overflows to itself, and the difference back to where it belongs.
+    """
+    signed = jax.lax.bitcast_convert_type(b, jnp.int32)
+    folded = jnp.abs(signed) - jnp.int32(1 << 30)
+    x = folded.astype(dtype) * 2.0**-32
+    return x * _horner(x * x, _SERIES[jnp.dtype(dtype).name].turn)
 
 
 def _horner(x: Array, coefficients: tuple[float, ...]) -> Array:

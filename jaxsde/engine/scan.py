@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt32
 
 from jaxsde.engine.detect import Detector, independent_noise
-from jaxsde.engine.noise import FREQUENCY, INITIAL, PROCESS, normals
+from jaxsde.engine.noise import FREQUENCY, INITIAL, PROCESS, draw, normals, pair_keys
 from jaxsde.engine.plan import Segment, at_offsets, jitter_basis, plan, segment_readout, segments
 from jaxsde.engine.resolution import Resolution
-from jaxsde.engine.step import Step, Transition, apply, make_step
+from jaxsde.engine.step import Step, Transition, make_step
 from jaxsde.engine.technical import imperfect
 from jaxsde.physics.model import N_STATE, initial_covariance
 from jaxsde.physics.params import Params
@@ -112,33 +112,65 @@ def receiver(
     return segment_readout(params, part, detector), independent_noise(detector)
 
 
+def _rows(matrix: Array, noise: Array, x: Array, xi: tuple[Array, ...], first: int) -> Array:
+    """Return matrix x + noise xi, the noise's row i with no normal beyond first + i.
+
+    `step.apply` in the form that compiles best: every row one sum, none of what is zero.
+    """
+    rows = []
+    for i in range(matrix.shape[0]):
+        total = matrix[i, 0] * x[0]
+        for j in range(1, matrix.shape[1]):
+            total = total + matrix[i, j] * x[j]
+        for j in range(first + i + 1):
+            total = total + noise[i, j] * xi[j]
+        rows.append(total)
+    return jnp.stack(rows)
+
+
 @functools.partial(jax.jit, static_argnames=("trajectory",))
 def _advance_segment(
     seed, gains, noise, ids, nodes, basis, x, total, steps, weights, dt, trajectory
 ):
-    """Advance one segment by a scan over its samples; one that moves has a Step for each."""
+    """Advance one segment by a scan over its samples; one that moves has a Step for each.
+
+    The normals of a sample are drawn, and its outputs filtered, one turn of the loop before and after
+    it: what the loop carries is made once, while XLA's CPU compiler makes anything else anew for
+    each sum that it enters.
+    """
     dtype, n_normals = x.dtype, N_STATE + gains.shape[-2]
     moves = nodes.A.ndim == 4
+    keys = pair_keys(seed, PROCESS, n_normals)
 
     def step_of(table: Transition, gains: Array) -> Step:
         a, q = at_offsets(table, basis)
         return make_step(a, q, gains, noise, dt, dtype)
 
+    def filtered(total, weight, y):
+        for k in range(y.shape[0]):
+            total = total + weight[:, k, None].astype(dtype) * y[None, k]
+        return total
+
     still: Step | None = None if moves else step_of(nodes, gains)
 
     def body(carry, inputs):
-        x, total = carry
+        x, xi, total, before = carry
         index, moving, weight = inputs
         step = step_of(*moving) if still is None else still
-        xi = normals(seed, PROCESS, index, ids, n_normals, dtype)
-        x, y = apply(step, x, xi)
+        y = _rows(step.C, step.N, x, xi, N_STATE)
+        x = _rows(step.A, step.L, x, xi, 0)
+        drawn = draw(keys, index + 1, ids, dtype)
         path = x if trajectory else None
         if total is None:
-            return (x, None), (y, path)
-        for k in range(y.shape[0]):
-            total = total + weight[:, k, None].astype(dtype) * y[None, k]
-        return (x, total), (None, path)
+            return (x, drawn, None, None), (y, path)
+        return (x, drawn, filtered(total, *before), (weight, y)), (None, path)
 
     xs = (steps, (nodes, gains) if moves else None, weights)
-    (x, total), (record, path) = jax.lax.scan(body, (x, total), xs)
+    nothing = None
+    if weights is not None:
+        nothing = jnp.zeros_like(weights[0]), jnp.zeros((gains.shape[-2], ids.shape[0]), dtype)
+    start = (x, draw(keys, steps[0], ids, dtype), total, nothing)
+    (x, _, total, before), (record, path) = jax.lax.scan(body, start, xs)
+    if total is not None:
+        total = filtered(total, *before)
     return x, total, record, path

@@ -13,10 +13,10 @@ using L = Vector<float, W>;
 template <class T>
 void draw(const uint32_t* seed, uint32_t stream, uint32_t step, const uint32_t* shots, int64_t n,
           T* out) {
-  const Key key = make_key(seed[0], seed[1], stream);
+  const auto keys = pair_keys<8>(seed[0], seed[1], stream);
   for (int64_t i = 0; i < n; ++i) {
     T z[8];
-    normals<Scalar<T>, 8>(key, shots[i], step, ~0u, z);
+    normals<Scalar<T>, 8>(keys, shots[i], step, ~0u, z);
     for (int j = 0; j < 8; ++j) out[i * 8 + j] = z[j];
   }
 }
@@ -26,10 +26,8 @@ void draw(const uint32_t* seed, uint32_t stream, uint32_t step, const uint32_t* 
 extern "C" {
 
 void words(const uint32_t* key, const uint32_t* counter, uint32_t* out) {
-  const Key made = {{key[0], key[1], key[2], key[3],
-                     0x1BD11BDAu ^ key[0] ^ key[1] ^ key[2] ^ key[3]}};
-  uint32_t x[4] = {counter[0], counter[1], counter[2], counter[3]};
-  threefry<Scalar<float>>(made, x);
+  uint32_t x[2] = {counter[0], counter[1]};
+  threefry(make_key(key[0], key[1]), x[0], x[1]);
   memcpy(out, x, sizeof x);
 }
 
@@ -53,7 +51,7 @@ void statistics(uint32_t seed, int64_t vectors, int64_t steps, double* sums, int
   std::vector<std::thread> pool;
   for (int thread = 0; thread < THREADS; ++thread) {
     pool.emplace_back([&, thread] {
-      const Key key = make_key(seed, 1, PROCESS), other = make_key(seed, 1, INITIAL);
+      const auto keys = pair_keys<8>(seed, 1, PROCESS), other = pair_keys<8>(seed, 1, INITIAL);
       for (int64_t v = thread; v < vectors; v += THREADS) {
         uint32_t ids[W];
         for (int i = 0; i < W; ++i) ids[i] = uint32_t(v * W + i);
@@ -61,7 +59,7 @@ void statistics(uint32_t seed, int64_t vectors, int64_t steps, double* sums, int
         L::F before[8] = {}, total[SUMS] = {};
         for (int64_t t = 0; t < steps; ++t) {
           L::F z[8], apart[8];
-          normals<L, 8>(key, shot, uint32_t(t), ~0u, z);
+          normals<L, 8>(keys, shot, uint32_t(t), ~0u, z);
           normals<L, 8>(other, shot, uint32_t(t), ~0u, apart);
           for (int j = 0; j < 8; ++j) {
             const L::F square = z[j] * z[j], partner = z[j ^ 1];

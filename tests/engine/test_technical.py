@@ -81,13 +81,12 @@ def test_no_correlation_between_shots_and_seeds():
 
 def test_increments_are_the_words_of_a_stream_of_their_own():
     assert LO_PHASE not in (noise.PROCESS, noise.INITIAL, noise.FREQUENCY)
-    shots, x = (0, 3, 2**32 - 1), []
+    shots, x, seed = (0, 3, 2**32 - 1), [], (int(SEED[0]), int(SEED[1]))
     for shot in shots:
         draws = []
         for group in range(2):
-            key = (int(SEED[0]), int(SEED[1]), LO_PHASE, 0)
-            words = oracles.threefry4x32((shot, group, 0, 0), key, noise.ROUNDS)
-            for u, v in (words[:2], words[2:]):
+            for pair in range(2):
+                u, v = oracles.pair_words(seed, LO_PHASE, pair, shot, group, noise.ROUNDS)
                 radius, turn = math.sqrt(-2 * math.log((u + 0.5) / 2**32)), 2 * math.pi * v / 2**32
                 draws += [radius * math.cos(turn), radius * math.sin(turn)]
         sizes = np.sqrt(DRIFT * DT * np.r_[0.5, np.ones(6)])
