@@ -11,7 +11,7 @@ GRID = 800
 
 
 def minimax(f, low, high, degree, weight):
-    """Return the coefficients, lowest first, and the largest weighted error of the best polynomial."""
+    """Return the best polynomial, lowest coefficient first, and its largest weighted error."""
     middle, half = (low + high) / 2, (high - low) / 2
     points = [middle - half * mp.cos(mp.pi * i / (degree + 1)) for i in range(degree + 2)]
     grid = [low + (high - low) * mp.mpf(k) / GRID for k in range(GRID + 1)]

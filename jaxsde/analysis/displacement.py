@@ -1,6 +1,7 @@
 """Mean squared displacement: <D^2>_cyc(t) from heterodyne records (S11), and its expectation."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax

@@ -1,5 +1,6 @@
-"""Counter-based random numbers: Threefry-2x32 keyed by seed, stream and pair, counted by shot and step.
+"""Counter-based random numbers: Threefry-2x32 keyed by seed, stream and pair of normals.
 
+The counter is (shot, step).
 Threefry is the published generator of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3"
 (SC11), doi:10.1145/2063384.2063405.  Thirteen rounds, the fewest that its authors found to pass
 BigCrush, have known answers too.
@@ -55,7 +56,7 @@ def pair_keys(seed: UInt32[Array, "2"], stream: int, count: int) -> UInt32[Array
 def draw(
     keys: UInt32[Array, "pairs 2"], step: Array, shots: UInt32[Array, "shots"], dtype: jnp.dtype
 ) -> tuple[Float[Array, "shots"], ...]:
-    """Return two standard normals for each key and every (shot, step), by Box and Muller's transform.
+    """Return two standard normals for each key and every (shot, step), by Box and Muller.
 
     The same words serve both precisions.  A draw never exceeds sqrt(2 ln 2^33) = 6.764.  Each is an
     array of its own, made from the counter alone: what a CPU's compiler does best.
@@ -217,7 +218,7 @@ def _sqrt(y: Array) -> Array:
 def _cos(b: Array, dtype: jnp.dtype) -> Array:
     """Return cos(2 pi b/2^32) = -sin(2 pi x), x = |b/2^32| - 1/4 with b as a signed number.
 
-    At b = -2^31 the absolute value overflows to itself, and the difference back to where it belongs.
+    At b = -2^31 the absolute value overflows to itself, and the difference to where it belongs.
     """
     signed = jax.lax.bitcast_convert_type(b, jnp.int32)
     folded = jnp.abs(signed) - jnp.int32(1 << 30)

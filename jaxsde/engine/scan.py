@@ -134,9 +134,9 @@ def _advance_segment(
 ):
     """Advance one segment by a scan over its samples; one that moves has a Step for each.
 
-    The normals of a sample are drawn, and its outputs filtered, one turn of the loop before and after
-    it: what the loop carries is made once, while XLA's CPU compiler makes anything else anew for
-    each sum that it enters.
+    The normals of a sample are drawn one turn of the loop before it, and its outputs filtered one
+    turn after: what the loop carries is made once, while XLA's CPU compiler makes anything else
+    anew for each sum that it enters.
     """
     dtype, n_normals = x.dtype, N_STATE + gains.shape[-2]
     moves = nodes.A.ndim == 4
@@ -172,5 +172,6 @@ def _advance_segment(
     start = (x, draw(keys, steps[0], ids, dtype), total, nothing)
     (x, _, total, before), (record, path) = jax.lax.scan(body, start, xs)
     if total is not None:
+        assert before is not None
         total = filtered(total, *before)
     return x, total, record, path

@@ -120,13 +120,15 @@ def _composed(
 ) -> Float[Array, "blocks nodes patterns big big"]:
     """Return what moves (x, y_1 ... y_B) to (r_1 ... r_B, x') at once, for every block."""
     k = moves.shape[-1] - n
-    state, rows = None, []
+    state: Array | None = None
+    rows: list[Array] = []
     for t in range(BLOCK):
         move = moves[:, t]
         old = move[..., :n] if state is None else move[..., :n] @ state
         out = jnp.concatenate([old, move[..., n:]], axis=-1)
         rows.append(jnp.pad(out[..., :k, :], (*[(0, 0)] * 4, (0, k * (BLOCK - 1 - t)))))
         state = out[..., k:, :]
+    assert state is not None
     return jnp.concatenate([*rows, state], axis=-2)
 
 

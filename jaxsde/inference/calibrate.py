@@ -144,7 +144,7 @@ def calibrate(
     how = dict(features=features, stage=stage, windows=windows)
     made, start, evaluate, levels = _objective(problem, objective, scan, key, n_simulated, how)
     edges, tell = functools.partial(edges_of, problem.frees), on_step or (lambda *_: None)
-    how_far = dict(max_steps=max_steps, tolerance=tolerance)
+    how_far: dict[str, Any] = dict(max_steps=max_steps, tolerance=tolerance)
     descent = descend(evaluate, levels, start, problem.names, edges, tell=tell, **how_far)
     if not descent.converged:
         said = f"calibrate: not converged: {descent.reason}; the estimate is where it stopped"
