@@ -131,8 +131,9 @@ def _fit(
     """Return the minimum, its errors and its chi2; x = (D_0, G_1, b_1, G_2, b_2, ...)."""
     cut = [_cut(trace, a, b) for trace, a, b in zip(traces, start, stop, strict=True)]
     times = [t - o for (t, *_), o in zip(cut, origin, strict=True)]
-    # Scaled unknowns: D_0 and b in units of the traces' mean, G in units of 1/window.
-    unit = max(float(np.mean([mean.mean() for _, mean, _, _ in cut])), 1e-300)
+    # Scaled unknowns: D_0 and b in units of the traces' size, G in units of 1/window.  Noise can
+    # make their mean negative, never their mean modulus.
+    unit = float(np.mean([np.abs(mean).mean() for _, mean, _, _ in cut]))
     rate = 1 / float(np.mean(stop - start))
     scale = np.array([unit] + [rate, unit * rate] * len(cut))
     edges = np.cumsum([0] + [len(t) for t in times])

@@ -109,7 +109,7 @@ def bin_traces(
     )
     mean, offset, whiten = (np.stack([one[i] for one in made]) for i in (2, 3, 4))
     second = float(np.mean(stop - start))
-    square = max(float(np.mean(mean)), 1e-300)
+    square = float(np.mean(np.abs(mean)))
     return GrowthData(
         time=jnp.asarray(time / second),
         average=jnp.asarray(average),

@@ -82,7 +82,8 @@ def test_displacement_and_gain_from_sums_are_those_from_shots(records, sums, red
     fits = [fit_gain([trace], start=8e-6, stop=32e-6) for trace in (made, wanted)]
     for field in dataclasses.fields(fits[0]):
         one, other = (np.asarray(getattr(fit, field.name), float) for fit in fits)
-        np.testing.assert_allclose(one, other, rtol=1e-6, err_msg=field.name)
+        # A gain at its bound is zero up to where the descent stopped.
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9, err_msg=field.name)
     with pytest.raises(ValueError, match=r"wanted samples whose scatter was kept, 27 from"):
         fit_gain([made], start=8e-6, stop=50e-6)
 
