@@ -29,6 +29,7 @@ from rivals import Case
 
 import jaxsde
 from jaxsde.engine import backends
+from jaxsde.engine.blocks import cut, may_thread, run_blocks
 from jaxsde.engine.detect import independent_noise, readout
 from jaxsde.engine.noise import seed_words
 from jaxsde.engine.outputs import Asked
@@ -131,13 +132,20 @@ def engine_run(backend: str, workload: str, shots: int, steps: int, dtype="float
     asked = {"E": LAST, "X": RECORD, "F": NOTHING}[workload]
     seed = seed_words(jax.random.key(0))
 
+    native = chosen.build is not None
+
     def run(number):
-        ids = jnp.uint32(number * shots) + jnp.arange(shots, dtype=jnp.uint32)
-        out = backends.run(
-            chosen, prepared, seed, PARAMS, sequence, detector, ids, resolution, dtype,
-            asked=asked, weights=weights,
-        )  # fmt: skip
-        return jax.block_until_ready({"E": out.states, "X": out.record, "F": out.filters}[workload])
+        def work(first, size):
+            ids = jnp.uint32(number * shots + first) + jnp.arange(size, dtype=jnp.uint32)
+            out = backends.run(
+                chosen, prepared, seed, PARAMS, sequence, detector, ids, resolution, dtype,
+                asked=asked, weights=weights,
+            )  # fmt: skip
+            return {"E": out.states, "X": out.record, "F": out.filters}[workload]
+
+        blocks = cut(shots, None, native=native, told=False)
+        threads = not native and may_thread(PARAMS)
+        return jax.block_until_ready(run_blocks(work, blocks, shots, threads=threads))
 
     return run, made
 

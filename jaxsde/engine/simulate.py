@@ -12,23 +12,18 @@ from jaxtyping import Array, Float, Int
 
 from jaxsde.engine.aliasing import aliases
 from jaxsde.engine.backends import Backend, choose_engine, run
+from jaxsde.engine.blocks import cut, may_thread, run_blocks
 from jaxsde.engine.detect import Detector, check_detector
 from jaxsde.engine.noise import seed_words
 from jaxsde.engine.outputs import Asked, Outputs
 from jaxsde.engine.plan import sigmas
 from jaxsde.engine.resolution import TOLERANCE, Resolution, choose_resolution
 from jaxsde.engine.scan import frequency_offsets
+from jaxsde.physics.model import N_STATE
 from jaxsde.physics.params import Params, check_params
 from jaxsde.physics.sequence import Sequence, check_sequence
 
 OVERFLOWED = 1
-
-# Shots of a block of the scan come in whole vectors of a CPU, several at a time: compilers round
-# the odd ones at the end of a loop differently, and unroll one of 16 in its own way, so that a
-# shot would depend on its block.
-LANES = 32
-# Shots between two reports of the fused kernel.
-KERNEL_BLOCK = 16384
 
 
 @jax.tree_util.register_dataclass
@@ -105,20 +100,20 @@ def simulate(
         params, sequence, method=method, substeps=substeps, tolerance=tolerance
     )
     engine, prepared = choose_engine(backend, params, sequence, detector, resolution, dtype)
-    seed, asked, parts = seed_words(key), Asked(), []
-    for start, block in _blocks(engine, n_shots, block_shots, on_block is not None):
-        ids = jnp.uint32(start + first_shot) + jnp.arange(block, dtype=jnp.uint32)
+    seed, asked, native = seed_words(key), Asked(), engine.build is not None
+
+    def work(start: int, size: int):
+        ids = jnp.uint32(start + first_shot) + jnp.arange(size, dtype=jnp.uint32)
         out = run(
             engine, prepared, seed, params, sequence, detector, ids, resolution, dtype, asked=asked
         )
-        part = out.record, out.states, _frequencies(seed, ids, params), out.clipped
-        if block > n_shots - start:
-            part = jax.tree.map(lambda leaf: leaf[: n_shots - start], part)  # noqa: B023
-        parts.append(part)
-        if on_block is not None:
-            jax.block_until_ready(part)
-            on_block(min(start + block, n_shots))
-    record, states, omega, clipped = jax.tree.map(_join, *parts)
+        return out.record, out.states, _frequencies(seed, ids, params), out.clipped
+
+    blocks = cut(n_shots, block_shots, native=native, told=on_block is not None)
+    threads = not native and may_thread(key, params, sequence, detector)
+    record, states, omega, clipped = run_blocks(
+        work, blocks, n_shots, threads=threads, on_block=on_block
+    )
     finite = jnp.isfinite(record).all((1, 2)) & jnp.isfinite(states).all((1, 2))
     return Shots(
         record=record,
@@ -173,25 +168,29 @@ def simulate_outputs(
     engine, prepared = choose_engine(
         backend, params, sequence, detector, resolution, dtype, filters
     )
-    ids = jnp.uint32(first_shot) + jnp.arange(n_shots, dtype=jnp.uint32)
-    out = run(
-        engine,
-        prepared,
-        seed_words(key),
-        params,
-        sequence,
-        detector,
-        ids,
-        resolution,
-        dtype,
-        asked=asked,
-        weights=weights,
-    )
-    return out, engine
+    native = engine.build is not None
+    whole = native or asked.features(N_STATE) > 0  # sums are over shots that are there, in groups
+    blocks = [(0, n_shots)] if whole else cut(n_shots, None, native=False, told=False)
+    seed = seed_words(key)
 
+    def work(start: int, size: int) -> Outputs:
+        ids = jnp.uint32(start + first_shot) + jnp.arange(size, dtype=jnp.uint32)
+        return run(
+            engine,
+            prepared,
+            seed,
+            params,
+            sequence,
+            detector,
+            ids,
+            resolution,
+            dtype,
+            asked=asked,
+            weights=weights,
+        )
 
-def _join(*blocks: Array) -> Array:
-    return blocks[0] if len(blocks) == 1 else jnp.concatenate(blocks)
+    threads = not native and may_thread(key, params, sequence, detector, weights)
+    return run_blocks(work, blocks, n_shots, threads=threads), engine
 
 
 def _check_run(
@@ -228,23 +227,6 @@ def _trajectory_dtype(dtype: Any) -> jnp.dtype:
             "is made"
         )
     return wanted
-
-
-def _blocks(
-    engine: Backend, n_shots: int, block_shots: int | None, told: bool
-) -> list[tuple[int, int]]:
-    """Return the first shot and the number of shots of every block.
-
-    The scan's are of few sizes, so that ensembles share compiled programs, and may be longer than
-    the rest; the kernel's are as they come, all at once if nobody waits to be told.
-    """
-    if engine.build is not None:
-        size = block_shots or (KERNEL_BLOCK if told else n_shots)
-        return [(i, min(size, n_shots - i)) for i in range(0, n_shots, size)]
-    size = 256 if n_shots <= 1024 else 2048
-    if block_shots is not None:
-        size = -(-block_shots // LANES) * LANES
-    return [(i, size) for i in range(0, n_shots, size)]
 
 
 @jax.jit
