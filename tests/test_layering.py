@@ -13,6 +13,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "jaxsde"
 FLOORS = ("physics", "engine", "analysis", "inference", "lab")
 BELOW_LAB = {"jax", "numpy", "scipy", "optax", "jaxtyping"}
+# Modules that nothing imports, each with the library of its extra.
+EXTRA = {"jaxsde.inference.posterior": "numpyro"}
 LAB_ONLY = ("pydantic", "zarr", "xarray", "matplotlib", "typer", "rich", "pint", "h5py")
 
 
@@ -93,6 +95,7 @@ def foreign_imports(modules):
         for name, line, _ in imports(module, path, modules):
             top = name.split(".")[0]
             known = internal(name) or top in sys.stdlib_module_names or top in BELOW_LAB
+            known = known or EXTRA.get(module) == top
             if low and not known and path.name != "__main__.py":
                 bad.append(f"{module}:{line} imports {name}")
         for node in ast.walk(parse(path)):
@@ -148,6 +151,8 @@ def test_no_internal_import_inside_a_function(modules):
 
 def test_third_party_libraries_and_no_private_jax(modules):
     assert foreign_imports(modules) == []
+    used = {name for module, path in modules.items() for name, *_ in imports(module, path, modules)}
+    assert not used & set(EXTRA)
 
 
 def test_the_root_does_not_reach_the_lab(modules):

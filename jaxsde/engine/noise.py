@@ -1,6 +1,7 @@
 """Counter-based random numbers: Threefry-2x32 keyed by seed, stream and pair of normals.
 
 The counter is (shot, step).
+
 Threefry is the published generator of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3"
 (SC11), doi:10.1145/2063384.2063405.  Thirteen rounds, the fewest that its authors found to pass
 BigCrush, have known answers too.

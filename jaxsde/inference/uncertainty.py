@@ -24,7 +24,7 @@ PROFILE_ERROR = 0.02
 PROFILE_STEPS = 8
 
 
-def _problem_of(fit: Calibration) -> tuple[Problem, np.ndarray]:
+def problem_of(fit: Calibration) -> tuple[Problem, np.ndarray]:
     """Return what a calibration by likelihood was about, and its estimate.
 
     Raises ValueError for one by another objective.
@@ -48,7 +48,7 @@ def observed_information(fit: Calibration) -> Float[np.ndarray, "free free"]:
     Central differences of the exact gradient, on the unconstrained scales, where it vanishes.
     Raises ValueError for a calibration by another objective than "likelihood".
     """
-    problem, u = _problem_of(fit)
+    problem, u = problem_of(fit)
     objective = make_likelihood(problem)
     errors = np.sqrt(np.diag(np.asarray(fit.covariance)))
     rows = []
@@ -69,7 +69,7 @@ def fisher_information(fit: Calibration) -> Float[np.ndarray, "free free"]:
     shots were known, less what is missing.  Its inverse is the covariance that a fit quotes.
     Raises ValueError for a calibration by another objective than "likelihood".
     """
-    problem, u = _problem_of(fit)
+    problem, u = problem_of(fit)
     slope = slopes_of(problem, u)
     return np.asarray(fit.information) / np.outer(slope, slope)
 
@@ -111,7 +111,7 @@ def profile(fit: Calibration, name: str, *, sigmas: float = 1.0) -> Profile:
     sigmas: half width in standard errors, 1 for 68 %, 1.96 for 95 %.
     Raises ValueError for an unknown parameter or a calibration by another objective.
     """
-    problem, u = _problem_of(fit)
+    problem, u = problem_of(fit)
     if name not in fit.free:
         raise ValueError(f"name: wanted one of {', '.join(fit.free)}, got {name!r}")
     if not sigmas > 0:
