@@ -10,9 +10,12 @@ import pytest
 
 import jaxsde
 import pulse_and_ringdown as tiny
+from jaxsde.engine.backends import SCAN, prepare, run
+from jaxsde.engine.outputs import Asked
+from jaxsde.engine.response import average_filter_covariance
 from jaxsde.inference.point import likelihood_point, make_likelihood, nodes_of
 from jaxsde.inference.problem import make_problem, model_at
-from jaxsde.inference.quasi import make_quasi, quasi_point
+from jaxsde.inference.quasi import make_quasi, quasi_point, second_moments
 from jaxsde.inference.transform import Gaussian
 from jaxsde.physics.params import TWO_PI
 from jaxsde.physics.sequence import Controls, Sequence, Stage
@@ -88,6 +91,38 @@ def test_forward_mode_is_reverse_mode():
     reverse[index] += prior
     scale = np.sqrt(np.diag(point.complete))
     np.testing.assert_allclose(point.gradient / scale, reverse / scale, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["moments", "pathwise"])
+def test_second_moments_have_the_same_slopes_in_reverse(kind):
+    """Forward through theory or the fused engine against reverse through theory or the scan."""
+    made = objective(kind).args[0]
+    bank, at = made.features[0].bank, 0.02 * np.cos(np.arange(len(NAMES)))
+    weight = np.random.default_rng(4).normal(size=(bank.weights.shape[0],) * 2)
+
+    def seen(u):
+        m = model_at(made.problem, u, 0)
+        where = m.params, m.sequence, m.detector
+        if kind == "moments":
+            s = average_filter_covariance(
+                *where, bank.weights, bank.stage, made.nodes[0], made.problem.resolutions[0]
+            )
+        else:
+            ids, how = jnp.arange(32, dtype=jnp.uint32), made.problem.resolutions[0]
+            prepared = prepare(SCAN, *where, how)
+            q = run(
+                SCAN, prepared, made.seed, *where, ids, how, jnp.dtype(float),
+                asked=Asked(record=False, states=False), weights=bank.weights,
+            ).filters  # fmt: skip
+            s = q.T @ q / 32
+        return jnp.sum(weight * s)
+
+    _, slopes, _ = second_moments(made, at, 0)
+    forward = np.einsum("aij,ij->a", slopes, weight)
+    reverse = np.asarray(jax.grad(seen)(jnp.asarray(at)))
+    np.testing.assert_allclose(forward, reverse, rtol=1e-6, atol=1e-9 * np.abs(forward).max())
+    assert (forward != 0).all()
 
 
 def test_the_loss_is_the_public_likelihood_and_the_priors():
