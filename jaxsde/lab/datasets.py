@@ -87,7 +87,7 @@ def load_for_calibration(
 
 
 def calibration_folder(path: Path) -> Path:
-    """Return where a calibration goes unless told: into the result, or beside an analysis."""
+    """Return where a calibration goes unless told: into the result, or a folder of its own."""
     if not is_laboratory(path):
         return path / "calibration"
-    return Path("results") / (path.stem or path.resolve().name) / "calibration"
+    return Path("results") / f"{path.stem or path.resolve().name}-calibration"

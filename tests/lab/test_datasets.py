@@ -52,7 +52,7 @@ def test_what_is_a_laboratorys_and_where_its_calibration_goes(tmp_path):
     assert is_laboratory(path) and is_laboratory(tmp_path) and not is_laboratory(result)
     assert not is_laboratory(tmp_path / "none")
     assert calibration_folder(result) == result / "calibration"
-    assert str(calibration_folder(path)) == "results/shots/calibration"
+    assert str(calibration_folder(path)) == "results/shots-calibration"
     with pytest.raises(RecordError, match="leave --experiment out"):
         load_for_calibration(result, path)
 
@@ -76,4 +76,4 @@ def test_the_command_takes_a_file_and_starts_at_its_values(tmp_path, monkeypatch
     experiment, sequence, record = asked["loaded"]
     assert asked["off"] == 0.0 and asked["free"] == ["g_m"]
     assert record.shape == (4, sequence.n_samples, 2) and experiment.shots == 4
-    assert not (tmp_path / "results/shots/calibration").exists()
+    assert not (tmp_path / "results/shots-calibration").exists()
