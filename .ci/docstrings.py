@@ -10,7 +10,9 @@ import griffe
 
 DEFINED = re.compile(r"(\*?\w+(?:, \*?\w+)*)((?: \([^():]*\))?):\s+")
 SENTENCE = re.compile(
-    r"(?<=[.;)])  (?=\S)|(?<=\.)\n(?=[A-Z])|\n(?=\*?\w[\w, *]*(?: \([^():]*\))?:\s)"
+    r"(?<=[.;)])  (?=\S)"  # house style: two spaces
+    r"|(?<=\.)\n(?=[A-Z])"
+    r"|\n(?=\*?\w[\w, *]*(?: \([^():]*\))?:\s)"
 )
 CODE = re.compile(r"(`[^`]+`)")
 SPECIAL = re.compile(r"([\\*_\[\]#])")
