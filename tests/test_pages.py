@@ -4,9 +4,11 @@ import ast
 import contextlib
 import dataclasses
 import io
+import json
 import re
 import shutil
 
+import matplotlib
 import pytest
 
 import laboratory
@@ -16,6 +18,7 @@ from jaxsde.lab.spec import build_sequence
 
 # Pages whose blocks another test runs.
 ELSEWHERE = {"conventions.md": "test_conventions.py"}
+NOTEBOOKS = sorted((pages.ROOT / "examples").glob("*.ipynb"))
 RUN = [path for path in pages.PAGES if path.name not in ELSEWHERE]
 SHOTS = 64
 
@@ -109,6 +112,43 @@ def holds(path, *languages):
 def test_what_a_page_says_can_be_done(reader, path):
     reader.follow(path)
     assert path.name in reader.done
+
+
+def code_cells(path):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
+def test_the_cells_of_a_notebook_run(reader, path, monkeypatch):
+    """With a small experiment in place of the one that the first cell makes."""
+    matplotlib.use("Agg")
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
+    small = dict(sequence=reader.given["SEQUENCE"], detector=reader.given["DETECTOR"])
+    small |= dict(n_shots=SHOTS)
+    names = {"__name__": "notebook"}
+    for number, cell in enumerate(code_cells(path)):
+        code = compile("".join(cell["source"]), f"{path.name}, cell {number}", "exec")
+        # Those that compile for a minute; tests/inference runs what they call.
+        if "not-in-tests" not in cell["metadata"].get("tags", ()):
+            exec(code, names)
+        if number == 0:
+            assert small.keys() <= names.keys()
+            names |= small
+    matplotlib.pyplot.close("all")
+
+
+def test_notebooks_show_what_their_cells_give():
+    assert {path.stem for path in NOTEBOOKS} == {"simulate_and_analyse", "calibrate"}
+    for path in NOTEBOOKS:
+        assert path.stat().st_size < 400_000
+        cells = code_cells(path)
+        assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+        shown = [output for cell in cells for output in cell["outputs"]]
+        assert {output["output_type"] for output in shown} <= {"stream", "display_data"}
+        assert any("image/png" in output.get("data", {}) for output in shown)
+        assert all(output.get("name") != "stderr" for output in shown)
 
 
 def test_every_block_says_what_it_is():
