@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPPORTED = ((3, 13), (3, 12), (3, 11))
-DEV_COMMANDS = ("pytest", "ruff", "pyright", "pre-commit")
+DEV_COMMANDS = ("pytest", "ruff", "pyright", "pre-commit", "mkdocs")
 
 
 def version_of(python):

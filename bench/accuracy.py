@@ -132,7 +132,7 @@ def spurious_gain(dt: float) -> float:
 
 def bias_table() -> Table:
     """Relative errors of n_m, n_s, |<a b>| at some steps."""
-    rows = [["stage", "method", "step", "n_m", "n_s", "\\|<a b>\\|"]]
+    rows = [["stage", "method", "step", "n_m", "n_s", "`abs(<a b>)`"]]
     for stage in STAGES:
         for method, steps in (
             ("euler_maruyama", (0.1, 1, 2, 5, 10)),
@@ -247,7 +247,9 @@ def drift_apart(dt: float, samples: int, shots: int) -> tuple[np.ndarray, ...]:
 
 def float32_table(runs: dict[float, tuple[np.ndarray, ...]], shots: dict[float, int]) -> Table:
     """Differences between float32 and float64 at the end of a run."""
-    rows = [["step", "steps", "rms difference", "bias of <D^2>", "bias from rounded coefficients"]]
+    rows = [
+        ["step", "steps", "rms difference", "bias of `<D^2>`", "bias from rounded coefficients"]
+    ]
     for dt, (steps, apart, bias) in runs.items():
         for k in (np.searchsorted(steps, 100), len(steps) - 1):
             biased = f"{bias[k]:.0e} standard errors of {shots[dt]:,} shots"

@@ -83,7 +83,14 @@ def test_stamp_changes_with_whatever_an_installation_depends_on(env):
 
 @pytest.mark.parametrize(
     ("command", "extra"),
-    [("jaxsde", ""), ("python", ""), ("pytest", "dev"), ("ruff", "dev"), ("pyright", "dev")],
+    [
+        ("jaxsde", ""),
+        ("python", ""),
+        ("pytest", "dev"),
+        ("ruff", "dev"),
+        ("pyright", "dev"),
+        ("mkdocs", "dev"),
+    ],
 )
 def test_extra_follows_the_command(env, command, extra):
     assert env.extra_for(command) == extra

@@ -44,7 +44,8 @@ class Detector:
         record, S_SN/2 in each quadrature of a heterodyne one.
     quadratures: ("I", "Q"), ("I",) or ("Q",) of a heterodyne receiver, ("homodyne",), or
         ("D",), the ideal record D itself.
-    model: "adiabatic" (S9-S10) or "input_output"; see the module.
+    model: "adiabatic" (S9-S10), the record follows D with independent shot noise, or
+        "input_output", it is the cavity's output field, whose vacuum drives the atoms too.
     angle: measured by a homodyne receiver, rad: 0 is the amplitude and pi/2 the phase of the
         intracavity mean field.
     technical: imperfections of local oscillator and digitiser; None has none.

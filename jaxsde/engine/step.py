@@ -18,7 +18,12 @@ from jaxsde.physics.params import Leaf
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
-    """Hold one affine-Gaussian map of n states, k outputs and m normals; see the module."""
+    """Hold one affine-Gaussian map of n states, k outputs and m normals.
+
+        x' = A x + b + L xi,    y = C x + d + N xi,    xi ~ N(0, 1), shared by state and record
+
+    Matrices may carry trailing axes, of shots or quadrature nodes.
+    """
 
     A: Float[Array, "n n *batch"]
     b: Float[Array, "n *batch"]

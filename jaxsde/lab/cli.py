@@ -21,6 +21,7 @@ from jaxsde.lab.console import (
     print_rows,
     progress_bar,
 )
+from jaxsde.lab.datasets import calibration_folder, load_for_calibration
 from jaxsde.lab.experiment import run_experiment
 from jaxsde.lab.figures import FIGURES, calibration_figure, draw_figures, save_figure
 from jaxsde.lab.folder import (
@@ -43,7 +44,11 @@ from jaxsde.lab.options import (
     Cluster,
     Devices,
     Distributed,
+    Follows,
     Keep,
+    Objective,
+    Off,
+    Records,
     Resume,
     join_processes,
     stream_command,
@@ -53,7 +58,7 @@ from jaxsde.lab.overrides import check_seed, override
 from jaxsde.lab.record_commands import register
 from jaxsde.lab.report import write_report
 from jaxsde.lab.setup import configure
-from jaxsde.lab.store import load_results, load_shots, write_results
+from jaxsde.lab.store import load_results, write_results
 from jaxsde.lab.table import table_rows
 from jaxsde.lab.verification import RECEIVERS, verification_record, verify_experiment
 from jaxsde.lab.verification_figure import verification_figure
@@ -149,23 +154,13 @@ def run(
 
 @app.command()
 def calibrate(
-    result: Annotated[Path, typer.Argument(help="Result folder of jaxsde run.")],
+    records: Records,
+    experiment: Follows = None,
     free: Annotated[
         str, typer.Option(help="Parameters to estimate, separated by commas.")
     ] = "g_m,g_s,B_s",
-    objective: Annotated[
-        str,
-        typer.Option(
-            help="likelihood (exact, of whole records), moments (exact expectations of matched "
-            "filters), pathwise (simulated shots) or all."
-        ),
-    ] = "likelihood",
-    off: Annotated[
-        float,
-        typer.Option(
-            help="Start this far from the file's values, up and down in turn; 0.3 is 30 %."
-        ),
-    ] = 0.3,
+    objective: Objective = "likelihood",
+    off: Off = None,
     simulated: Annotated[
         int | None,
         typer.Option(help="Shots simulated for pathwise; ten per measured shot by default."),
@@ -173,27 +168,29 @@ def calibrate(
     windows: Annotated[int, typer.Option(help="Parts that the ringdown is cut into.")] = 3,
     seed: Annotated[int, typer.Option(help="Seed of the simulated shots.")] = 1,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the outcome; RESULT/calibration by default.")
+        Path | None,
+        typer.Option(help="Outcome; RESULT/calibration or results/NAME/calibration unless given."),
     ] = None,
     force: Force = False,
     distributed: Distributed = None,
 ) -> None:
-    """Estimate couplings from a result's records, by gradient descent from a wrong start.
+    """Estimate couplings from records, simulated or a laboratory's, by gradient descent.
 
     Example: `jaxsde calibrate results/kohler2018 --free g_m,g_s,B_s`
     """
     console = Console()
-    out = result / "calibration" if out is None else out
+    out = calibration_folder(records) if out is None else out
     check_destination(out, force)
     check_seed(seed)
     configure()
     devices, writes = join_processes(distributed)
+    loaded, losses = load_for_calibration(records, experiment)
     calibrated = functools.partial(
         calibrate_result,
-        load_shots(result),
+        loaded,
         free=[name.strip() for name in free.split(",") if name.strip()],
         objective=objective,
-        off=off,
+        off=off if off is not None else 0.3 if losses is None else 0.0,
         n_simulated=simulated,
         windows=windows,
         seed=seed,
@@ -204,12 +201,15 @@ def calibrate(
         return
     with new_folder(out, force) as folder:
         with progress_bar(console) as tell:
-            calibrations, truth = calibrated(tell=tell)
+            calibrations, values = calibrated(tell=tell)
+        truth = values if losses is None else {}
         write_json(folder / "calibration.json", calibration_record(calibrations, truth))
         figure = calibration_figure(calibrations, truth)
         save_figure(figure, folder / "calibration")
         write_manifest(folder, environment(["jaxsde", *sys.argv[1:]]))
     print_calibrations(console, calibrations, truth)
+    for line in losses.lines(False) if losses is not None else ():
+        console.print(f"records: {line}", highlight=False, soft_wrap=True, markup=False)
     console.print(f"written to {out}", highlight=False, soft_wrap=True, markup=False)
     if not all(c.converged for c in calibrations):
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsde.engine.detect import Detector
 from jaxsde.engine.simulate import Shots
@@ -80,7 +81,7 @@ def standard_experiment() -> Experiment:
 
 
 def calibrate_result(
-    loaded: tuple[Experiment, Sequence, Shots],
+    loaded: tuple[Experiment, Sequence, Shots | np.ndarray],
     *,
     free: list[str],
     objective: str,
@@ -91,7 +92,7 @@ def calibrate_result(
     tell: Callable[[str, int, int], None],
     devices: list | None = None,
 ) -> tuple[list[Calibration], dict[str, float]]:
-    """Calibrate records that load_shots read; return the outcomes and the true values.
+    """Calibrate records that load_for_calibration read; return the outcomes and the file's values.
 
     The start is the file's value times 1 + off and 1 - off in turn; of a frequency at most 5 %.
     devices: that share the shots of the likelihood, of all processes; None is one.

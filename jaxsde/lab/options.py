@@ -1,4 +1,4 @@
-"""Options: those of the command line for ensembles of any size and for several machines."""
+"""Options: those of the command line for calibrations, ensembles of any size, many machines."""
 
 from pathlib import Path
 from typing import Annotated
@@ -41,7 +41,28 @@ Cluster = Annotated[
     ),
 ]
 
-
+Records = Annotated[
+    Path,
+    typer.Argument(help="Result folder of jaxsde run, HDF5 file, or folder with such files."),
+]
+Follows = Annotated[
+    Path | None,
+    typer.Option(help="Experiment file (TOML) that HDF5 records follow, if not their own."),
+]
+Objective = Annotated[
+    str,
+    typer.Option(
+        help="likelihood (exact, of whole records), moments (exact expectations of matched "
+        "filters), pathwise (simulated shots) or all."
+    ),
+]
+Off = Annotated[
+    float | None,
+    typer.Option(
+        help="Start this far from the experiment's values, up and down in turn: 0.3, 30 %, by "
+        "default for a result of jaxsde run, whose values are the truth; 0 for other records."
+    ),
+]
 Distributed = Annotated[
     str | None,
     typer.Option(
