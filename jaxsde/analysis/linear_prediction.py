@@ -13,7 +13,8 @@ from jaxtyping import Complex, Float
 
 from jaxsde.physics.params import TWO_PI
 
-GROUPS = 20  # of shots, for the jackknife
+# Shots at least, and groups of them at most, for the jackknife.
+LEAST_SHOTS, GROUPS = 20, 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,15 +45,14 @@ def fit_modes(
     modes: that the record holds, no more and no less.  lag: samples between those that predict
         each other; the modes tell apart best where lag times their splitting is about a radian.
     instruments: earlier samples, at least 2 modes.
-    Raises ValueError for fewer shots than twice the groups, or a record too short for the lag.
+    Raises ValueError for fewer than 20 shots, or a record too short for the lag.
     """
     shots, samples = record.shape
     order = 2 * modes
     span = (order + instruments) * lag
-    if shots < 2 * GROUPS:
+    if shots < LEAST_SHOTS:
         raise ValueError(
-            f"record: wanted at least {2 * GROUPS} shots for a jackknife of {GROUPS} groups, got "
-            f"{shots}"
+            f"record: wanted at least {LEAST_SHOTS} shots for errors by the jackknife, got {shots}"
         )
     if not (lag >= 1 and instruments >= order and samples > span + order):
         raise ValueError(
@@ -81,7 +81,7 @@ def fit_modes(
 
 
 def _groups(shots: int) -> list[np.ndarray]:
-    return np.array_split(np.arange(shots), GROUPS)
+    return np.array_split(np.arange(shots), min(GROUPS, shots // 2))
 
 
 def _products(taps: np.ndarray, instruments: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,6 +1,9 @@
 """Drawing of Figs. 1a and 1b from their record."""
 
+from typing import Any
+
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -50,14 +53,20 @@ def _lines(axes: Axes, x, y) -> None:
         axes.plot(x, y[:, i], color=style.BLACK, label="Eq. 1" if i == 0 else None)
 
 
+def plus(record: Record, k: int) -> np.ndarray:
+    """Return which measured mode is omega_+ of Eq. 1, 0 or 1, at each detuning."""
+    measured = record["real"][k] + 1j * record["imag"][k]
+    first = (record["theory_real"][k] + 1j * record["theory_imag"][k])[:, :1]
+    return np.abs(measured - first).argmin(axis=1)
+
+
 def _points(axes: Axes, record: Record, k: int, part: str, unit: float) -> None:
-    """Draw the mode that grows more as a filled point, the other as an open one."""
-    imag = record["imag"][k]
-    more = imag.argmax(axis=1)
-    rows = range(len(more))
-    looks = (
-        (more, dict(fmt="D", color=style.RED, label="measured, the more growing mode, 1 σ")),
-        (1 - more, dict(fmt="o", color=style.BLUE, mfc="white", label="measured, the other")),
+    """Draw omega_+ as filled points and omega_- as open ones."""
+    first = plus(record, k)
+    rows = np.arange(first.size)
+    looks: tuple[tuple[np.ndarray, dict[str, Any]], ...] = (
+        (first, dict(fmt="D", color=style.RED, label=r"measured $\omega_+$, 1 σ")),
+        (1 - first, dict(fmt="o", color=style.BLUE, mfc="white", label=r"measured $\omega_-$")),
     )
     for chosen, look in looks:
         axes.errorbar(

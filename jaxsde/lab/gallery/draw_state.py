@@ -29,11 +29,11 @@ def growth_figure(record: Record) -> Figure:
     panels = figure.subplots(1, 2, sharey=True)
     t = record["t_c"] * US
     for k, axes in enumerate(panels):
-        low, high = (record["predicted"][k] + s * record["predicted_error"][k] for s in (-1, 1))
-        axes.fill_between(
-            t, np.maximum(low, 0.03), high, color=style.ORANGE, alpha=0.25, linewidth=0,
-            label="measured initial state, theory\nat its best detuning, 1 σ",
-        )  # fmt: skip
+        predicted, spread = record["predicted"], record["predicted_error"]
+        low, high = np.maximum(predicted - spread, 0.03), predicted + spread
+        axes.fill_between(t, low, high, color=style.ORANGE, alpha=0.3, linewidth=0)
+        label = "predicted of the measured initial\nstate at the best detuning, 1 σ"
+        axes.plot(t, predicted, color=style.ORANGE, linewidth=2.2, label=label)
         for name, (colour, marker, line, label) in LOOKS.items():
             axes.plot(t, record[f"{name}_exact"][k], line, color=style.BLACK, linewidth=1.0)
             # A little apart, so that error bars do not hide each other.
@@ -57,7 +57,7 @@ def growth_figure(record: Record) -> Figure:
     panels[0].set_ylabel("quanta")
     panels[0].yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     for _, _, line, label in LOOKS.values():
-        panels[1].plot([], [], line, color=style.BLACK, label="exact, " + label.split()[0])
+        panels[1].plot([], [], line, color=style.BLACK, label=f"exact, {label.split()[0]}")
     handles, labels = panels[1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=7.5)
     return figure

@@ -1,12 +1,13 @@
 """Drawing of Figs. 3a to 3d and S2 from their records."""
 
 import math
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MultipleLocator, NullLocator
 
 from jaxsde.analysis.gain import growth
 from jaxsde.lab import style
@@ -16,25 +17,34 @@ from jaxsde.lab.style import D_SQUARED, D_SQUARED_LABEL, KHZ, US
 
 MS = 1e3  # 1/s in 1/ms
 VAGUE = 25 * MS  # 1/s; a gain whose error is larger is drawn pale
+REACH = 15.0  # us; within it the filters of S11 mix both sides of the pulse's start
+# Of axes that are linear below LINEAR and logarithmic above, 10^3 kHz^2.
+LINEAR, TICKS = 30.0, (0, 30, 100, 300, 1000)
 GAIN_LABEL = r"instability gain $G_+$  (ms$^{-1}$)"
 DELTA_LABEL = r"$\delta/2\pi = (\omega_m-\omega_s)/2\pi$  (kHz)"
 
 
-def _band(axes: Axes, t, mean, error, offset: float, colour: str, marker: str, label=None) -> None:
-    """Draw a trace as thinned points with its 1-sigma band, shifted up by offset."""
-    step = max(1, t.size // 80)
-    axes.fill_between(
-        t, mean - error + offset, mean + error + offset, color=colour, alpha=0.25, linewidth=0
-    )
-    axes.plot(
-        t[::step],
-        mean[::step] + offset,
-        marker,
-        color=colour,
-        markersize=2.4,
-        markeredgewidth=0,
-        label=label,
-    )
+def _band(
+    axes: Axes,
+    t: np.ndarray,
+    mean: np.ndarray,
+    error: np.ndarray,
+    up: float,
+    colour: str,
+    marker: str,
+    window: tuple[float, float],
+    label: str | None = None,
+) -> None:
+    """Draw a trace as thinned points with its 1-sigma band, shifted up, light outside a window."""
+    inside = (t >= window[0]) & (t <= window[1])
+    step = max(1, int(inside.sum()) // 60)
+    for chosen, alpha in ((inside, 1.0), (~inside & (t > 0), 0.3)):
+        thin = np.flatnonzero(chosen)
+        thin = thin[thin % step == 0]
+        look = dict(color=colour, markersize=2.4, markeredgewidth=0, alpha=alpha)
+        axes.plot(t[thin], mean[thin] + up, marker, label=label if alpha == 1 else None, **look)
+    low, high = (mean + s * error + up for s in (-1, 1))
+    axes.fill_between(t, low, high, where=t > 0, color=colour, alpha=0.22, linewidth=0)
 
 
 @matplotlib.rc_context(style.RC)
@@ -43,36 +53,33 @@ def onset_figure(record: Record) -> Figure:
     figure = style.new_figure(7.2, 4.6)
     panels = figure.subplots(1, 2, sharey=True)
     t = record["time"] * US
-    t_c = next(s["duration"] for s in record.facts["stages"] if s["name"] == "pulse") * US
-    shown = (t > -20) & (t < t_c)
+    t_c = pulse_of(record)["duration"] * US
     mean, error = record["mean"] / D_SQUARED, record["stderr"] / D_SQUARED
     exact = record["expected"] / D_SQUARED
-    step = 1.15 * float(exact[..., shown].max()) / 3
+    inside = (t > 0) & (t < t_c)
+    step = 0.35 * float(exact[..., inside].max())
     for k, axes in enumerate(panels):
-        for i, delta_pc in enumerate(record["delta_pc"]):
-            colour = style.COLOURS[i % len(style.COLOURS)]
-            up = i * step
-            _band(axes, t[shown], mean[k, i, shown], error[k, i, shown], up, colour, "o")
-            axes.plot(t[shown], exact[k, i, shown] + up, color=style.BLACK, linewidth=0.9)
-            text = f"{hertz(delta_pc)}: {record['spring'][i] / KHZ:.1f} kHz, {record['gain'][k, i] / MS:+.0f}"
-            axes.text(-19, up + 0.1 * step, minus(text), fontsize=7.5, va="bottom")
+        for i in range(record["delta_pc"].size):
+            colour, up = style.COLOURS[i % len(style.COLOURS)], i * step
+            _band(axes, t, mean[k, i], error[k, i], up, colour, "o", (REACH, t_c - 0.1))
+            axes.plot(t[inside], exact[k, i, inside] + up, color=style.BLACK, linewidth=1.0)
+            end = exact[k, i, inside][-1] + up
+            text = f"{record['spring'][i] / KHZ:.1f} kHz"
+            if i == record["delta_pc"].size - 1:
+                text = r"$\Omega/2\pi$ =" + "\n" + text
+            axes.text(t_c + 1.5, end, text, fontsize=7.5, va="center")
         delta = hertz(record["delta"][k])
         origin = "as printed" if k == 0 else "where theory has its peak"
         style.letter(axes, rf"({'ab'[k]}) $\delta/2\pi$ = {delta}, {origin}")
-        axes.axvline(0, color=style.GREY, linewidth=0.7, linestyle=":")
-        axes.set(xlim=(-20, t_c), xlabel="time from start of the pulse (µs)")
-    _label(panels[0], panels[1], step, record)
+        axes.set(xlim=(0, t_c), xlabel="time from start of the pulse (µs)")
+    panels[0].set_ylabel(D_SQUARED_LABEL + f", each {step:.0f} above the last")
+    panels[0].set_ylim(-0.7 * step, float(exact[..., inside].max()) * 1.2 + 4 * step)
     return figure
 
 
-def _label(left: Axes, right: Axes, step: float, record: Record) -> None:
-    """Label the axes of the onset."""
-    n = record["delta_pc"].size
-    left.set_ylabel(D_SQUARED_LABEL + f", each {step:.0f} above the last")
-    left.set_ylim(-0.25 * step, (n + 2.2) * step)
-    heading = r"$\Delta_{pc}/2\pi$: $\Omega/2\pi$, steady-state $G_+$ (ms$^{-1}$)"
-    for axes in (left, right):
-        axes.text(-19, (n - 0.25) * step, heading, fontsize=7.5, va="bottom")
+def pulse_of(record: Record) -> dict[str, Any]:
+    """Return the pulse among a record's stages."""
+    return next(s for s in record.facts["stages"] if s["name"] == "pulse")
 
 
 @matplotlib.rc_context(style.RC)
@@ -84,15 +91,15 @@ def resonance_figure(record: Record) -> Figure:
     figure = style.new_figure(7.4, 0.8 + 1.55 * rows)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     t = record["time"] * US
-    t_c = next(s["duration"] for s in record.facts["stages"] if s["name"] == "pulse") * US
-    shown = (t > -10) & (t < t_c)
+    t_c = pulse_of(record)["duration"] * US
+    shown = (t > 0) & (t < t_c)
     for i, axes in enumerate(grid.flat):
         if i >= n:
             axes.remove()
             continue
         _resonance(axes, record, i, t, shown)
     _scale(grid.flat[0], record, shown)
-    grid.flat[0].set_xlim(-10, t_c)
+    grid.flat[0].set_xlim(0, t_c)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     figure.supxlabel("time from start of the pulse (µs)", fontsize=9)
@@ -104,7 +111,9 @@ def _resonance(axes: Axes, record: Record, i: int, t: np.ndarray, shown: np.ndar
     """Draw one trace of the resonance: points, exact expectation, fit."""
     mean, error = record["mean"][i] / D_SQUARED, record["stderr"][i] / D_SQUARED
     shots = record.facts["shots"]
-    _band(axes, t[shown], mean[shown], error[shown], 0, style.BLUE, "o", f"{shots} shots, 1 σ")
+    window = tuple(edge * US for edge in record.facts["window"])
+    label = f"{shots} shots, 1 σ"
+    _band(axes, t, mean, error, 0, style.BLUE, "o", (window[0], window[1]), label)
     exact = record["expected"][i] / D_SQUARED
     axes.plot(t[shown], exact[shown], "--", color=style.BLACK, linewidth=0.9, label="exact")
     start, stop = record.facts["window"]
@@ -136,13 +145,15 @@ def kilohertz(value: float) -> str:
 
 def _scale(axes: Axes, record: Record, shown: np.ndarray) -> None:
     """Set a y axis that is logarithmic above the noise and linear below it, with room for text."""
-    linear = 2 * float(np.median(record["stderr"][:, shown])) / D_SQUARED
-    linear = 10.0 ** math.ceil(math.log10(linear)) if linear > 0 else 1.0
     top = float(record["mean"][:, shown].max()) / D_SQUARED
-    axes.set_yscale("symlog", linthresh=linear, linscale=0.7)
-    axes.set_ylim(-0.8 * linear, 60 * max(top, linear))
-    decades = 10.0 ** np.arange(math.log10(linear), math.ceil(math.log10(max(top, 2 * linear))))
-    axes.set_yticks([0, *decades], minor=False)
+    _symlog(axes, -0.8 * LINEAR, 30 * max(top, LINEAR))
+
+
+def _symlog(axes: Axes, low: float, high: float) -> None:
+    """Make a y axis linear below LINEAR and logarithmic above."""
+    axes.set_yscale("symlog", linthresh=LINEAR, linscale=0.9)
+    axes.set_ylim(low, high)
+    axes.set_yticks(TICKS, minor=False)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: style.minus(f"{y:g}")))
     axes.yaxis.set_minor_locator(NullLocator())
 
@@ -163,9 +174,10 @@ def gain_figure(red: Record, blue: Record) -> Figure:
         (panels[1], blue, style.BLUE, "(d)"),
     ):
         _gain(axes, record, colour)
-        pulse = next(s for s in record.facts["stages"] if s["name"] == "pulse")
-        style.letter(axes, rf"{title} $\Delta_{{pc}}/2\pi$ = {_signed(pulse['delta_pc'])}")
+        value = _signed(pulse_of(record)["delta_pc"])
+        style.letter(axes, rf"{title} $\Delta_{{pc}}/2\pi$ = {value}")
         axes.set_xlabel(DELTA_LABEL)
+        axes.xaxis.set_major_locator(MultipleLocator(5))
     panels[0].set(ylabel=GAIN_LABEL, ylim=(-22, 62))
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2)
@@ -223,7 +235,7 @@ def _gain(axes: Axes, record: Record, colour: str) -> None:
     best = int(np.argmax(record["fine_theory"]))
     axes.axvline(fine[0][best], color=style.GREY, linestyle=":", linewidth=0.9)
     axes.annotate(
-        minus(f"{fine[1][best]:.1f} ms$^{{-1}}$ at {fine[0][best]:+.1f} kHz"),
+        minus(f"{fine[1][best]:.1f} ms$^{{-1}}$ at {fine[0][best]:+.2f} kHz"),
         (fine[0][best], 59),
         xytext=(4, 0),
         textcoords="offset points",
@@ -238,15 +250,15 @@ def positive_figure(record: Record) -> Figure:
     figure = style.new_figure(7.2, 5.0)
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1.0))
     t = record["time"] * US
-    t_c = next(s["duration"] for s in record.facts["stages"] if s["name"] == "pulse") * US
+    t_c = pulse_of(record)["duration"] * US
     shown = (t > 0) & (t < t_c)
     mean, error = record["mean"] / D_SQUARED, record["stderr"] / D_SQUARED
     exact = record["expected"] / D_SQUARED
-    step = 5.0 * float(np.median(error[:, shown]))
+    step = 4.0 * float(np.median(error[:, shown]))
     for i, delta in enumerate(record["delta"]):
         colour = (style.BLUE, style.GREEN)[i % 2]
         up = i * step
-        _band(left, t[shown], mean[i, shown], error[i, shown], up, colour, "o")
+        _band(left, t, mean[i], error[i], up, colour, "o", (REACH, t_c - 0.1))
         left.plot(t[shown], exact[i, shown] + up, color=style.BLACK, linewidth=0.9)
         text = kilohertz(delta / KHZ)
         left.text(t_c + 2, exact[i, shown][-1] + up, text, fontsize=7.5, va="center")
@@ -263,7 +275,6 @@ def positive_figure(record: Record) -> Figure:
 def _ends(axes: Axes, record: Record) -> None:
     """Draw how far <D^2> has grown when the pulse ends, for both signs of the mass."""
     delta = record["delta"] / KHZ
-    linear = 3 * float(np.median(record["grown_error"])) / D_SQUARED
     looks = (
         ("negative_", style.RED, "D", "--", "ε = −1"),
         ("", style.BLUE, "o", "-", "ε = +1"),
@@ -283,13 +294,9 @@ def _ends(axes: Axes, record: Record) -> None:
         exact = record[f"{prefix}grown_expected"] / D_SQUARED
         axes.plot(delta, exact, line, color=style.BLACK, linewidth=1.0, label=f"exact, {name}")
     axes.axhline(0, color=style.GREY, linewidth=0.6)
-    axes.set_yscale("symlog", linthresh=linear, linscale=0.8)
     top = float(record["negative_grown"].max()) / D_SQUARED
-    axes.set_ylim(-1.6 * linear, 30 * top)
-    ticks = 10.0 ** np.arange(math.ceil(math.log10(linear)), math.floor(math.log10(top)) + 1)
-    axes.set_yticks([0, *ticks], minor=False)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: style.minus(f"{y:g}")))
-    axes.yaxis.set_minor_locator(NullLocator())
+    low = min(float((record[f"{p}grown"] - record[f"{p}grown_error"]).min()) for p, *_ in looks)
+    _symlog(axes, min(1.2 * low / D_SQUARED, -LINEAR), 15 * max(top, LINEAR))
     axes.set(xlabel=DELTA_LABEL, ylabel="growth of " + D_SQUARED_LABEL)
     axes.legend(loc="upper left", ncols=2, fontsize=7.5)
     style.letter(axes, "(b) growth over the pulse")

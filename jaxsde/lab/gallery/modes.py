@@ -56,7 +56,7 @@ def coupled_pair(epsilon: float, delta: float) -> Params:
 
 def make_modes(settings: Settings, tell: Tell) -> Record:
     """Simulate coupled pairs and read their modes' complex frequencies off the records of D."""
-    base, found, exact = None, [], []
+    base, found = None, []
     omega = spring()
     for k, epsilon in enumerate(SIGNS):
         for i, delta in enumerate(DELTAS):
@@ -76,7 +76,10 @@ def make_modes(settings: Settings, tell: Tell) -> Record:
             tell(index + 1, 2 * DELTAS.size)
     assert base is not None
     fine = np.linspace(DELTAS[0], DELTAS[-1], 401)
-    lines = [np.stack(two_mode_frequencies(OMEGA_0, fine, omega, e), -1) for e in SIGNS]
+    lines, theory = (
+        [np.stack(two_mode_frequencies(OMEGA_0, x, omega, e), -1) for e in SIGNS]
+        for x in (fine, DELTAS)
+    )
     shape = (len(SIGNS), DELTAS.size, 2)
     modes = np.stack([fit.omega for fit in found]).reshape(shape)
     errors = [np.stack([getattr(f, n) for f in found]) for n in ("real_stderr", "imag_stderr")]
@@ -87,6 +90,8 @@ def make_modes(settings: Settings, tell: Tell) -> Record:
             imag=modes.imag,
             real_error=errors[0].reshape(shape),
             imag_error=errors[1].reshape(shape),
+            theory_real=np.real(theory) - OMEGA_0,
+            theory_imag=np.imag(theory),
             fine_delta=fine,
             fine_real=np.real(lines) - OMEGA_0,
             fine_imag=np.imag(lines),

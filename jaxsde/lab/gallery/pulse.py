@@ -79,7 +79,7 @@ def _spectra(base: Experiment, made: Ensemble) -> dict[str, np.ndarray]:
     sequence, dt = made.sequence, made.sequence.sample_interval
     span = sequence.span("ringdown")
     part = slice(span.start, span.start + SPECTRUM)
-    window, hop = hann(SPECTRUM // 2), SPECTRUM // 4
+    window, hop = hann(SPECTRUM), SPECTRUM
     each = 2 * np.asarray(welch(jnp.asarray(made.shots.record)[:, part], window, hop, dt)).sum(-1)
     cut = (*sequence.stages[:-1], dataclasses.replace(sequence.stages[-1], n_samples=SPECTRUM))
     short = dataclasses.replace(sequence, stages=cut)
@@ -89,7 +89,7 @@ def _spectra(base: Experiment, made: Ensemble) -> dict[str, np.ndarray]:
         base.params, short, base.detector, resolution, nodes=nodes, first_stage=len(cut) - 1
     )
     theory = 2 * np.asarray(expected_periodogram(r, window, hop, dt)).sum(-1)
-    bins = frequencies(SPECTRUM // 2, dt)
+    bins = frequencies(SPECTRUM, dt)
     seen = (bins >= SHOWN[0]) & (bins <= SHOWN[1])
     return dict(
         frame_time=frames,

@@ -1,8 +1,8 @@
-"""Settings of the gallery: the paper's experiments, numbers of shots, and streams of random numbers.
+"""Settings of the gallery: the paper's experiments, numbers of shots, streams of random numbers.
 
-Printed in the paper: couplings, widths, nbar, |Delta_pc|, the 10 us ramps, 200 repetitions (Figs. 2
-and 4), around 30 (Fig. 3), delta/2pi = 14 kHz (Figs. 3a, 4a), t_c = 60 us (Fig. 4b).  What it leaves
-open is chosen here, and every caption says so.
+Printed in the paper: couplings, widths, nbar, |Delta_pc|, the 10 us ramps, 200 repetitions
+(Figs. 2 and 4), around 30 (Fig. 3), delta/2pi = 14 kHz (Figs. 3a, 4a), t_c = 60 us (Fig. 4b).
+What it leaves open is chosen here, and every caption says so.
 """
 
 import dataclasses

@@ -156,7 +156,7 @@ def _scan(
         dataclasses.replace(t, mean=jnp.asarray(e))
         for t, e in zip(many.each, many.expected, strict=True)
     ]
-    fine = np.linspace(deltas[0], deltas[-1], 241)
+    fine = np.linspace(deltas[0], deltas[-1], round(np.ptp(deltas) / (0.05 * KHZ)) + 1)
     arrays = few.arrays() | dict(
         time=few.time,
         expected=few.expected,
