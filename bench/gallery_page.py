@@ -19,11 +19,13 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 def block(key: str, entry: dict[str, Any]) -> str:
     """Return what the page says of a figure by itself: picture, caption, table of numbers."""
-    rows = "\n".join(f"| {name} | {value} |" for name, value in entry["numbers"].items())
+    rows = [f"| {name} | {value} |" for name, value in entry["numbers"].items()]
+    # A bar of a modulus would end the table's cell.
+    table = "\n".join(row.replace("|⟨ab⟩|", "&#124;⟨ab⟩&#124;") for row in rows)
     return (
         f"<!-- {key} -->\n![{entry['title']}](img/gallery-{key}.png)\n\n"
         f"{entry['title']}. {entry['caption']}\n\n"
-        f"| `numbers.json`, {key} | |\n| --- | --- |\n{rows.replace('|⟨ab⟩|', '&#124;⟨ab⟩&#124;')}\n"
+        f"| `numbers.json`, {key} | |\n| --- | --- |\n{table}\n"
         f"<!-- /{key} -->"
     )
 

@@ -10,6 +10,7 @@ from jaxsde.lab.gallery.record import Record
 from jaxsde.lab.gallery.text import hertz
 from jaxsde.lab.style import D_SQUARED, D_SQUARED_LABEL, KHZ, US
 
+EDGE = 6e-6  # s
 LOOKS = {
     "n_m": (style.RED, "v", "-", r"motion $\langle a^\dagger a\rangle$"),
     "n_s": (style.BLUE, "^", "--", r"spin $\langle b^\dagger b\rangle$"),
@@ -54,7 +55,7 @@ def growth_figure(record: Record) -> Figure:
         origin = "as printed" if k == 0 else "where theory has its peak"
         style.letter(axes, rf"({'ab'[k]}) $\delta/2\pi$ = {hertz(record['delta'][k])}, {origin}")
         axes.set(xlabel=r"length of the pulse $t_c$ (µs)", yscale="log", ylim=(0.1, 200))
-    panels[0].set_ylabel("quanta")
+    panels[0].set_ylabel("occupation, correlation  (quanta)")
     panels[0].yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     for _, _, line, label in LOOKS.values():
         panels[1].plot([], [], line, color=style.BLACK, label=f"exact, {label.split()[0]}")
@@ -115,11 +116,13 @@ def beat_figure(record: Record) -> Figure:
     """Draw the beat of <D^2>_cyc against its reconstruction, with and without pulse (Fig. 4c)."""
     figure = style.new_figure(7.2, 4.2)
     axes = figure.add_subplot()
-    t = record["line_time"] * US
+    # Before EDGE the cycle average of the lines knows nothing of what was earlier.
+    kept = record["line_time"] > EDGE
+    t = record["line_time"][kept] * US
     axes.fill_between(
         t,
-        record["with_lower"] / D_SQUARED,
-        record["with_upper"] / D_SQUARED,
+        record["with_lower"][kept] / D_SQUARED,
+        record["with_upper"][kept] / D_SQUARED,
         facecolor=style.ORANGE,
         alpha=0.4,
         edgecolor=style.ORANGE,
@@ -127,7 +130,7 @@ def beat_figure(record: Record) -> Figure:
         label="maximally correlated, 1 σ",
     )
     for name, label in (("with", "from the estimated C, 1 σ"), ("without", None)):
-        mean, error = (record[f"{name}_{k}"] / D_SQUARED for k in ("line", "line_stderr"))
+        mean, error = (record[f"{name}_{k}"][kept] / D_SQUARED for k in ("line", "line_stderr"))
         axes.fill_between(t, mean - error, mean + error, color=style.BLACK, alpha=0.2, linewidth=0)
         axes.plot(t, mean, color=style.BLACK, label=label)
     _measured(axes, record, "with", "measured, with pulse", style.BLUE, "o")
@@ -141,7 +144,7 @@ def beat_figure(record: Record) -> Figure:
             linewidth=1.2,
             label=label,
         )
-    top = float((record["with_upper"]).max()) / D_SQUARED
+    top = float(record["with_upper"][kept].max()) / D_SQUARED
     axes.set(
         xlim=(0, 400),
         ylim=(-0.06 * top, 1.25 * top),

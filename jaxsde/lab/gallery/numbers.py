@@ -128,33 +128,32 @@ def gain(red: Record, blue: Record) -> Numbers:
             at, best, error = _best(record, prefix)
             text = pm(best, error, "ms⁻¹", 1e3) + f" at {hertz(record['delta'][at])}"
             out[f"{name} largest gain told, {shots} shots"] = text
-        centre, error = centroid(record, "many_")
-        label = f"{name} centre of the gains above half their peak, {f['many']} shots"
-        out[label] = pm(centre, error, "kHz", KHZ)
-        out[f"{name} the same, steady-state theory"] = hertz(centroid(record, None)[0], 3)
+        kept = above_half(record)
+        if kept.any():
+            label = f"{name} centre of the {kept.sum()} gains above half their peak"
+            many = centre(record, kept, "many_gain")
+            out[f"{label}, {f['many']} shots"] = pm(*many, "kHz", KHZ)
+            exact = centre(record, kept, "exact_gain")[0], centre(record, kept, "theory")[0]
+            out[f"{name} centre at the same δ, fit of the exact ⟨D²⟩"] = hertz(exact[0], 3)
+            out[f"{name} centre at the same δ, steady-state theory"] = hertz(exact[1], 3)
         out[f"{name} δ told, {f['shots']} shots"] = f"{told(record).sum()} of {told(record).size}"
     return out
 
 
-def centroid(record: Record, prefix: str | None) -> tuple[float, float]:
-    """Return the mean delta weighted by gains above half their peak, and its error, rad/s.
+def above_half(record: Record) -> np.ndarray:
+    """Tell at which delta the fit of many shots tells a gain above half the largest."""
+    gain, seen = record["many_gain"], told(record, "many_")
+    return seen & (gain > gain[seen].max(initial=0.0) / 2)
 
-    prefix: of the fits; None takes steady-state theory, at the same delta.
-    """
-    delta = record["delta"]
-    if prefix is None:
-        gain, error = record["theory"], np.zeros(delta.size)
-        seen = np.ones(delta.size, bool)
-    else:
-        gain, seen = record[f"{prefix}gain"], told(record, prefix)
-        error = np.hypot(record[f"{prefix}gain_stat"], record[f"{prefix}gain_sys"])
-    if not seen.any():
-        return float("nan"), float("nan")
-    kept = seen & (gain > gain[seen].max() / 2)
-    weight = gain[kept] / gain[kept].sum()
-    centre = float(weight @ delta[kept])
-    slope = (delta[kept] - centre) / gain[kept].sum()
-    return centre, float(np.sqrt(np.sum((slope * error[kept]) ** 2)))
+
+def centre(record: Record, kept: np.ndarray, name: str) -> tuple[float, float]:
+    """Return the mean of the kept delta weighted by a gain, and its error if it has one, rad/s."""
+    delta, gain = record["delta"][kept], record[name][kept]
+    mean = float(gain @ delta / gain.sum())
+    if name != "many_gain":
+        return mean, 0.0
+    error = np.hypot(record["many_gain_stat"], record["many_gain_sys"])[kept]
+    return mean, float(np.sqrt(np.sum(((delta - mean) * error / gain.sum()) ** 2)))
 
 
 def growth(record: Record) -> Numbers:

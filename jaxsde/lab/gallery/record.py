@@ -10,6 +10,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence as Series
 from pathlib import Path
 from typing import Any
@@ -97,13 +98,14 @@ def write_record(path: Path, record: Record, key: dict[str, Any]) -> None:
 def read_record(path: Path, key: dict[str, Any]) -> Found:
     """Return the record kept at path if it is whole and was made under that key."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # From memory: a file that is torn would be left open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         kept = json.loads(str(arrays.pop(FACTS)))
         old, facts = kept["key"], kept["facts"]
     except FileNotFoundError:
         return Found(record=None, why="not kept yet")
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
         return Found(record=None, why=f"{path.name} is torn")
     changed = [name for name in key if old.get(name) != key[name]]
     if changed:
