@@ -123,7 +123,8 @@ def beat() -> Record:
         for part in ("mean", "expected", "line", "lower", "upper"):
             arrays[f"{name}_{part}"] = exact
         arrays |= {f"{name}_{k}": np.full(t.size, 1e9) for k in ("stderr", "line_stderr")}
-        arrays |= {f"{name}_C": c, f"{name}_C_cov": np.eye(10)}
+        arrays |= {f"{name}_C": c, f"{name}_C_cov": np.eye(10), f"{name}_bound": np.array(11.0)}
+        arrays |= {f"{name}_{k}": np.array([10.0, 1.0]) for k in ("n_m", "n_s", "abs_ab")}
     return Record(arrays=arrays, facts=facts_of(made))
 
 

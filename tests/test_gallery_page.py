@@ -33,7 +33,9 @@ def section(key: str) -> tuple[str, str]:
 
 def numbers_of(text: str) -> set[str]:
     """Return numbers of two digits or more, without those that name figures and equations."""
-    text = re.sub(r"(Figs?\.|Eq\.|§) ?S?\d+[a-d]?(( and|,| to) S?\d*[a-d])*|S\.?\d+|S12", " ", text)
+    text = re.sub(
+        r"(Figs?\.|Eq\.|§) ?S?\d+[a-d]?(( and|,| to) S?\d*[a-d])*|S\.?\d+|C_\d+", " ", text
+    )
     return {n for n in re.findall(r"\d+(?:\.\d+)?", text) if len(n) > 1}
 
 
@@ -68,4 +70,4 @@ def test_quotes_are_the_papers():
     for key in ENTRIES:
         _, prose = section(key)
         for quote in re.findall(r"“[^”]*”([^“]*)", prose):
-            assert re.match(r"[^.]*?\((caption|main text|S\.\d|Figs?\.)", quote), (key, quote)
+            assert re.match(r"[^.]*?(caption of Fig\. |main text\)|\(S\.\d)", quote), (key, quote)

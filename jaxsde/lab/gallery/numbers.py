@@ -1,10 +1,7 @@
 """Numbers of the gallery's figures, as texts: what docs/gallery.md quotes."""
 
-import jax.numpy as jnp
 import numpy as np
 
-from jaxsde.analysis.moments import derived, occupations, pair_correlation
-from jaxsde.analysis.reconstruct import maximally_correlated
 from jaxsde.lab.gallery.draw_modes import plus
 from jaxsde.lab.gallery.draw_pulse import transient
 from jaxsde.lab.gallery.draw_state import error_of
@@ -200,18 +197,16 @@ def detuning(record: Record) -> Numbers:
 
 def beat(record: Record) -> Numbers:
     """Return the numbers of Fig. 4c."""
-    c = jnp.asarray(record["with_C"])
-    found = derived(c, jnp.asarray(record["with_C_cov"]))
-    most = maximally_correlated(c, record.facts["params"]["epsilon"])
-    bound = float(abs(pair_correlation(most)))
-    n_m, n_s = (float(n) for n in occupations(jnp.asarray(record["without_C"])))
-    size, error = found["abs_ab"]
-    out = {
-        f"{symbol} when the ringdown begins": pm(found[name][0], found[name][1] or 0.0, "quanta")
-        for name, symbol in (("n_m", "⟨a†a⟩"), ("n_s", "⟨b†b⟩"), ("abs_ab", "|⟨ab⟩|"))
-    }
-    out["|⟨ab⟩| over its largest value"] = pm(size / bound, (error or 0.0) / bound, "").strip()
-    out["without coupling, ⟨a†a⟩ and ⟨b†b⟩"] = minus(f"{n_m:.1f} and {n_s:.1f} quanta")
+    symbols = {"n_m": "⟨a†a⟩", "n_s": "⟨b†b⟩", "abs_ab": "|⟨ab⟩|"}
+    out = {}
+    for name, symbol in symbols.items():
+        value, error = record[f"with_{name}"]
+        out[f"{symbol} when the ringdown begins"] = pm(value, error, "quanta")
+    share = record["with_abs_ab"] / record["with_bound"]
+    out["|⟨ab⟩| over its largest value"] = pm(*share, "").strip()
+    for name in ("n_m", "n_s"):
+        value, error = record[f"without_{name}"]
+        out[f"without coupling, {symbols[name]}"] = pm(value, error, "quanta")
     return out
 
 

@@ -5,7 +5,13 @@ import dataclasses
 import jax
 import numpy as np
 
-from jaxsde.analysis.moments import derived, estimate_moments, true_moments
+from jaxsde.analysis.moments import (
+    derived,
+    estimate_moments,
+    pair_correlation,
+    true_moments,
+)
+from jaxsde.analysis.reconstruct import maximally_correlated
 from jaxsde.analysis.systematics import record_moments, systematic_moments
 from jaxsde.engine.resolution import choose_resolution
 from jaxsde.lab.experiment import ensemble, reconstruct, ringdown_filters
@@ -221,6 +227,10 @@ def make_beat(settings: Settings, tell: Tell) -> Record:
             f"{name}_C": np.asarray(moments.C),
             f"{name}_C_cov": np.asarray(moments.C_cov),
         }
+        found = derived(moments.C, moments.C_cov)
+        arrays |= {f"{name}_{k}": np.array([v, e or 0.0]) for k, (v, e) in found.items()}
+        most = maximally_correlated(moments.C, made.params.epsilon)
+        arrays[f"{name}_bound"] = np.asarray(abs(pair_correlation(most)))
         arrays |= dict(time=sequence.time[span] - start, line_time=line.time - start)
         tell(i + 1, 2)
     return Record(arrays=arrays, facts=facts_of(made))
