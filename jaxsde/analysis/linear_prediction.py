@@ -63,11 +63,11 @@ def fit_modes(
     record = record / record.std()
     index = np.arange(samples - span)[:, None] + lag * np.arange(order + instruments + 1)
     parts = [_products(record[i][:, index], instruments) for i in _groups(shots)]
-    whole = [sum(part) for part in zip(*parts, strict=True)]
+    whole = [np.sum(part, axis=0) for part in zip(*parts, strict=True)]
     found = _frequencies(_roots(*whole), lag * dt, near)
     # Of the 2 modes that lie about +near and about -near, those nearest are meant.
-    best = found[np.argsort(np.abs(found.real - near))[:modes]]
-    best = best[np.lexsort((best.imag, best.real))]
+    best = found[np.argsort(np.abs(np.real(found) - near))[:modes]]
+    best = best[np.lexsort((np.imag(best), np.real(best)))]
     drawn = []
     for part in parts:
         left = [all_ - one for all_, one in zip(whole, part, strict=True)]

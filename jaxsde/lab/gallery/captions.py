@@ -164,9 +164,10 @@ def gain(red: Record, blue: Record) -> str:
         "Instability gain G_+ against δ for both signs of the probe detuning. Lines: steady-state "
         "theory, 2 max Re λ of the full drift. Diamonds: joint fits of S12, 1 σ (half the range "
         "of the Δχ² = 1 contour, and of ±10 % of the fit interval, added in squares); squares: "
-        f"the same with {f['many']} shots for each δ, in {f['many_bins']} bins; open circles: the same fit of the exact "
-        "expectation. Crosses: δ at which the first do not tell gain from diffusion (contour "
-        "open, or error above 25 ms⁻¹). Points are 0.35 kHz apart for clarity.",
+        f"the same with {f['many']} shots for each δ, in {f['many_bins']} bins; open circles: "
+        "the same fit of the exact expectation. Crosses: δ at which the first do not tell gain "
+        "from diffusion (contour open, or error above 25 ms⁻¹). Points are 0.35 kHz apart for "
+        "clarity.",
         f"(c) {_fit(red)}",
         f"(d) {_fit(blue)}",
         sequence_text(f, delta_pc="Δ_pc as given", length=f"{t_c[0]} in (c), {t_c[1]} in (d)"),

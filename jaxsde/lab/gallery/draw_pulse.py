@@ -127,7 +127,7 @@ def transient(record: Record, name: str) -> np.ndarray:
     changes += [edges[names.index(n)] for n in (("pulse",) if name == "with" else ())]
     changes.append(edges[names.index("ramp_down")])
     time = record["time"]
-    return (np.abs(time[:, None] - np.array(changes)) < REACH).any(axis=1)
+    return np.any(np.abs(time[:, None] - np.array(changes)) < REACH, axis=1)
 
 
 def _curve(axes: Axes, record: Record, name: str, label: str, colour: str, marker: str, line: str):

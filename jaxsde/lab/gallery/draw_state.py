@@ -4,6 +4,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter
 
 from jaxsde.lab import style
 from jaxsde.lab.gallery.record import Record
@@ -56,7 +57,7 @@ def growth_figure(record: Record) -> Figure:
         style.letter(axes, rf"({'ab'[k]}) $\delta/2\pi$ = {hertz(record['delta'][k])}, {origin}")
         axes.set(xlabel=r"length of the pulse $t_c$ (µs)", yscale="log", ylim=(0.1, 200))
     panels[0].set_ylabel("occupation, correlation  (quanta)")
-    panels[0].yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    panels[0].yaxis.set_major_formatter(FormatStrFormatter("%g"))
     for _, _, line, label in LOOKS.values():
         panels[1].plot([], [], line, color=style.BLACK, label=f"exact, {label.split()[0]}")
     handles, labels = panels[1].get_legend_handles_labels()

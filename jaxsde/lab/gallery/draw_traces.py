@@ -41,7 +41,7 @@ def _band(
     for chosen, alpha in ((inside, 1.0), (~inside & (t > 0), 0.3)):
         thin = np.flatnonzero(chosen)
         thin = thin[thin % step == 0]
-        look = dict(color=colour, markersize=2.4, markeredgewidth=0, alpha=alpha)
+        look: dict[str, Any] = dict(color=colour, markersize=2.4, markeredgewidth=0, alpha=alpha)
         axes.plot(t[thin], mean[thin] + up, marker, label=label if alpha == 1 else None, **look)
     low, high = (mean + s * error + up for s in (-1, 1))
     axes.fill_between(t, low, high, where=t > 0, color=colour, alpha=0.22, linewidth=0)
@@ -254,7 +254,7 @@ def positive_figure(record: Record) -> Figure:
     shown = (t > 0) & (t < t_c)
     mean, error = record["mean"] / D_SQUARED, record["stderr"] / D_SQUARED
     exact = record["expected"] / D_SQUARED
-    step = 4.0 * float(np.median(error[:, shown]))
+    step = 5.0 * math.ceil(0.8 * float(np.median(error[:, shown])))
     for i, delta in enumerate(record["delta"]):
         colour = (style.BLUE, style.GREEN)[i % 2]
         up = i * step
@@ -265,7 +265,7 @@ def positive_figure(record: Record) -> Figure:
     left.set(
         xlim=(0, t_c),
         xlabel="time from start of the pulse (µs)",
-        ylabel=D_SQUARED_LABEL + f", each {step:.1f} above the last",
+        ylabel=D_SQUARED_LABEL + f", each {step:.0f} above the last",
     )
     style.letter(left, r"(a) $\epsilon = +1$; right: $\delta/2\pi$")
     _ends(right, record)

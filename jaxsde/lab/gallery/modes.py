@@ -86,8 +86,8 @@ def make_modes(settings: Settings, tell: Tell) -> Record:
     return Record(
         arrays=dict(
             delta=DELTAS,
-            real=modes.real - OMEGA_0,
-            imag=modes.imag,
+            real=np.real(modes) - OMEGA_0,
+            imag=np.imag(modes),
             real_error=errors[0].reshape(shape),
             imag_error=errors[1].reshape(shape),
             theory_real=np.real(theory) - OMEGA_0,

@@ -202,8 +202,8 @@ def beat(record: Record) -> Numbers:
     for name, symbol in symbols.items():
         value, error = record[f"with_{name}"]
         out[f"{symbol} when the ringdown begins"] = pm(value, error, "quanta")
-    share = record["with_abs_ab"] / record["with_bound"]
-    out["|⟨ab⟩| over its largest value"] = pm(*share, "").strip()
+    value, error = record["with_abs_ab"] / record["with_bound"]
+    out["|⟨ab⟩| over its largest value"] = pm(value, error, "").strip()
     for name in ("n_m", "n_s"):
         value, error = record[f"without_{name}"]
         out[f"without coupling, {symbols[name]}"] = pm(value, error, "quanta")

@@ -23,8 +23,8 @@ from jaxsde.lab.gallery.settings import (
     shots_of,
     simulated,
 )
-from jaxsde.lab.spec import Experiment, build_sequence
-from jaxsde.physics.sequence import Sequence
+from jaxsde.lab.spec import Experiment, build_sequence, ends_of
+from jaxsde.physics.sequence import Sequence, resolve
 from jaxsde.physics.theory import optical_coupling, static_coupling
 
 NBAR, DELTA_PC = 15.0, -1.4 * MHZ  # printed, Fig. 2, the second without its sign
@@ -62,9 +62,8 @@ def couplings(base: Experiment, sequence: Sequence) -> dict[str, np.ndarray]:
         for values, of in ((optical, optical_coupling), (static, static_coupling)):
             value = np.asarray(of(base.params, stage.controls, at), float)
             values.append(np.broadcast_to(value, at.shape))
-        w = stage.controls.omega_m
-        ends = w if isinstance(w, tuple) else (w, w)
-        trap.append(np.interp(at, [0.0, 1.0], [float(e) for e in ends]))
+        ends = ends_of(resolve(base.params, stage.controls).omega_m)
+        trap.append(np.interp(at, [0.0, 1.0], np.array(ends, float)))
     joined = {"optical": optical, "static": static, "omega_m": trap}
     return {name: np.concatenate(values) for name, values in joined.items()}
 

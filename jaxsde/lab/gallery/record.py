@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Sequence as Series
@@ -18,11 +19,10 @@ from typing import Any
 import jax
 import numpy as np
 
-import jaxsde
 from jaxsde.engine.native import source_folder
 from jaxsde.lab.gallery.settings import Settings, shots_of
 
-PACKAGE = Path(jaxsde.__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[2]
 # What makes the numbers of a record; drawings and captions are not among it.
 SOURCES = ("physics", "engine", "analysis")
 FACTS = "facts"
@@ -59,16 +59,25 @@ def record_key(settings: Settings, dataset: str, maker: str) -> dict[str, Any]:
     here = Path(__file__).parent
     files = [p for folder in SOURCES for p in sorted((PACKAGE / folder).glob("*.py"))]
     files += sorted(p for p in source_folder().iterdir() if p.suffix in (".h", ".cc", ".cu"))
-    files += [PACKAGE / "lab" / "experiment.py", PACKAGE / "lab" / "spec.py"]
+    files += [PACKAGE / "lab" / f"{name}.py" for name in ("experiment", "spec", "pulse", "table")]
     files += [here / "settings.py", here / f"{maker}.py"]
     return dict(
         dataset=dataset,
         shots=shots_of(settings, dataset),
         seed=settings.seed,
-        version=jaxsde.__version__,
+        version=package_version(),
         jax=jax.__version__,
         sources=digest(files),
     )
+
+
+def package_version() -> str:
+    """Return the version that the package's root states; the floors do not import the root."""
+    text = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"{PACKAGE}/__init__.py: wanted a line __version__ = ..., got none")
+    return found[1]
 
 
 def digest(files: Series[Path]) -> str:

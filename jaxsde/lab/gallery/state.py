@@ -1,6 +1,7 @@
 """The two-mode state by matched filters: growth, resonance of the correlation, beat (Fig. 4)."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -113,7 +114,7 @@ def _table(found: list[dict[str, dict[str, float]]], shape: tuple[int, ...]):
 def make_growth(settings: Settings, tell: Tell) -> Record:
     """Simulate Fig. 4a: occupations and correlation against t_c, at two detunings."""
     deltas = np.array([DELTA_PRINTED, DELTA_THEORY])
-    common = dict(shots=shots_of(settings, "growth"), seed=settings.seed)
+    common: dict[str, Any] = dict(shots=shots_of(settings, "growth"), seed=settings.seed)
     made = [
         experiment(delta=float(delta), t_c=float(t_c), **common) for delta in deltas for t_c in T_CS
     ]
@@ -164,7 +165,9 @@ def predict(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 def make_detuning(settings: Settings, tell: Tell) -> Record:
     """Simulate Fig. 4b: correlated occupation and phase against delta after 60 us."""
-    common = dict(t_c=60e-6, shots=shots_of(settings, "detuning"), seed=settings.seed)
+    common: dict[str, Any] = dict(
+        t_c=60e-6, shots=shots_of(settings, "detuning"), seed=settings.seed
+    )
     made = [experiment(delta=float(delta), **common) for delta in DELTAS]
     found = []
     for i, one in enumerate(made):

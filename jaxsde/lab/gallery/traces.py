@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence as Series
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -90,7 +91,7 @@ def traces(
 def make_onset(settings: Settings, tell: Tell) -> Record:
     """Simulate Fig. 3a: growth for increasing optical coupling, at two detunings."""
     deltas = np.array([DELTA_PRINTED, DELTA_THEORY])
-    common = dict(t_c=100e-6, t_ringdown=REACH, seed=settings.seed)
+    common: dict[str, Any] = dict(t_c=100e-6, t_ringdown=REACH, seed=settings.seed)
     shots = shots_of(settings, "onset")
     made = [
         experiment(delta=float(delta), delta_pc=float(x), shots=shots, **common)
@@ -181,9 +182,14 @@ def joint_fit(
     each: list[MeanSquaredDisplacement], origin: float, window: tuple[float, float]
 ) -> JointGain:
     """Return S12 fitted to traces with a common D_0; fewer bins where shots are few."""
-    bins = 8 if each[0].n_shots >= 100 else 6
+    bins = bins_for(each[0].n_shots)
     start, stop = (origin + t for t in window)
     return fit_gain_jointly(each, start=start, stop=stop, origin=origin, bins=bins)
+
+
+def bins_for(shots: int) -> int:
+    """Return the parts of a fit window whose covariance that many shots tell."""
+    return 8 if shots >= 100 else 6
 
 
 def _fitted(fit: JointGain) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import jaxsde
 from jaxsde.lab.gallery import record
 from jaxsde.lab.gallery.record import Record, digest, read_record, record_key, write_record
 from jaxsde.lab.gallery.settings import Settings
@@ -63,6 +64,10 @@ def test_another_key_says_what_differs(kept):
     other = record_key(Settings(seed=7, shots=50), "onset", "traces")
     assert read_record(path, other).why == "onset.npz has another shots and seed"
     assert read_record(path, key | dict(sources="0")).why == "onset.npz has another sources"
+
+
+def test_the_version_is_that_of_the_package():
+    assert record.package_version() == jaxsde.__version__
 
 
 def test_the_key_follows_settings_and_the_makers_sources(tmp_path, monkeypatch):
