@@ -23,9 +23,9 @@ from jaxsde.lab.console import (
 )
 from jaxsde.lab.datasets import calibration_folder, load_for_calibration
 from jaxsde.lab.experiment import run_experiment
-from jaxsde.lab.figures import FIGURES, calibration_figure, draw_figures, save_figure
+from jaxsde.lab.figure_command import register as register_figures
+from jaxsde.lab.figures import calibration_figure, draw_figures, save_figure
 from jaxsde.lab.folder import (
-    StoreError,
     check_destination,
     new_folder,
     write_manifest,
@@ -58,7 +58,7 @@ from jaxsde.lab.overrides import check_seed, override
 from jaxsde.lab.record_commands import register
 from jaxsde.lab.report import write_report
 from jaxsde.lab.setup import configure
-from jaxsde.lab.store import load_results, write_results
+from jaxsde.lab.store import write_results
 from jaxsde.lab.table import table_rows
 from jaxsde.lab.verification import RECEIVERS, verification_record, verify_experiment
 from jaxsde.lab.verification_figure import verification_figure
@@ -216,50 +216,6 @@ def calibrate(
 
 
 @app.command()
-def figures(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help=f"Figures to draw, all by default: {', '.join(FIGURES)}; "
-            "or the result folder to draw from."
-        ),
-    ] = None,
-    source: Annotated[
-        Path | None, typer.Option("--from", help="Result folder; results/kohler2018 by default.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the pictures; figures/ here by default.")
-    ] = None,
-) -> None:
-    """Draw the figures of a result again, as PNG and PDF, without simulating.
-
-    Example: `jaxsde figures gain beat --from results/kohler2018 --out pictures`
-    """
-    console = Console()
-    wanted = list(names or [])
-    folders = [name for name in wanted if name not in FIGURES and Path(name).is_dir()]
-    if folders and source is None:
-        source = Path(folders[0])
-        wanted.remove(folders[0])
-    for name in wanted:
-        if name not in FIGURES:
-            raise ExperimentError(
-                f"NAMES: wanted figures out of {', '.join(FIGURES)}, got {name!r}"
-            )
-    source = Path("results/kohler2018") if source is None else source
-    if not source.is_dir():
-        raise StoreError(
-            f"{source}: wanted a result folder, got nothing there; make one with "
-            "`jaxsde run examples/kohler2018.toml`, or name another with --from"
-        )
-    configure()
-    out = Path("figures") if out is None else out
-    made = draw_figures(load_results(source), out, wanted or None)
-    for path in made:
-        console.print(str(path), highlight=False, soft_wrap=True, markup=False)
-
-
-@app.command()
 def verify(
     experiment: Annotated[
         Path | None,
@@ -326,6 +282,7 @@ def info() -> None:
     print_info(Console(), environment(), kernel_here())
 
 
+register_figures(app, configure)
 register(app, configure)
 
 

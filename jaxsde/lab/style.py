@@ -59,17 +59,22 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(
-    figure: Figure, stem: Path, formats: tuple[str, ...] = ("png", "pdf")
+    figure: Figure,
+    stem: Path,
+    formats: tuple[str, ...] = ("png", "pdf"),
+    *,
+    dpi: float | None = None,
 ) -> list[Path]:
     """Write a figure as STEM.FORMAT for each format, without a date, and return the paths.
 
-    The folder is made if it is missing.
+    The folder is made if it is missing.  dpi: of pixels; that of RC unless given.
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in formats]
     with matplotlib.rc_context(RC):
         for kind, path in zip(formats, paths, strict=True):
-            figure.savefig(path, format=kind, metadata=_METADATA.get(kind))
+            size = RC["savefig.dpi"] if dpi is None else dpi
+            figure.savefig(path, format=kind, dpi=size, metadata=_METADATA.get(kind))
     return paths
 
 
