@@ -49,12 +49,12 @@ LAST, RECORD, NOTHING = (
 SIZES = {"E": (1000, 40_000), "X": (10_000, 1000), "F": (10_000, 1000)}
 OMEGA = (float(PARAMS.omega_m) * 1e-9, -float(PARAMS.omega_s) * 1e-9)  # rad/ns
 TURNING = "diffrax, rotating frame"
-# Vector instructions of a shot-step, counted in the source: two calls of Threefry (98 each),
-# Box-Muller (62 a pair), products of the map, filters or the record's tile; and bytes that leave.
+# Vector instructions of a shot-step, counted in the source: for each pair of normals Threefry (47)
+# and Box-Muller (52), products of the map, filters or the record's tile; and bytes that leave.
 COUNTS = {
-    "E": (2 * 98 + 3 * 62 + 48, 0),
-    "X": (2 * 98 + 4 * 62 + 92 + 12, 8),
-    "F": (2 * 98 + 4 * 62 + 100, 0),
+    "E": (3 * (47 + 52) + 48, 0),
+    "X": (4 * (47 + 52) + 92 + 12, 8),
+    "F": (4 * (47 + 52) + 100, 0),
 }
 # Steps of E for those that would take minutes.
 FEWER = 2000
