@@ -15,9 +15,8 @@ import jax.numpy as jnp
 
 import jaxsde
 from jaxsde.engine.noise import PROCESS, normals, seed_words
-from jaxsde.engine.plan import plan, segments
 from jaxsde.engine.resolution import choose_resolution
-from jaxsde.engine.scan import advance
+from jaxsde.engine.scan import advance, plan_scan
 
 ROUNDS = 5
 BLOCK = 2048
@@ -34,8 +33,7 @@ def block(sequence, detector, dtype, method="exact", weights=None):
     """Return a compiled function of block number that advances one block of shots."""
     params = jaxsde.Params.kohler2018()
     resolution = choose_resolution(params, sequence, method=method)
-    parts = segments(params, sequence, resolution)
-    planned = parts, plan(params, parts, sequence.sample_interval, resolution, detector.model)
+    planned = plan_scan(params, sequence, detector, resolution)
     seed = seed_words(jax.random.key(0))
 
     def run(number):

@@ -14,9 +14,9 @@ from jaxsde.engine.detect import Detector
 from jaxsde.engine.fused import MAX_FILTERS, MAX_NODES, advance_fused
 from jaxsde.engine.native import Build, kernel
 from jaxsde.engine.outputs import GROUP, Asked, Outputs
-from jaxsde.engine.plan import plan, segments
+from jaxsde.engine.plan import segments
 from jaxsde.engine.resolution import Resolution
-from jaxsde.engine.scan import Planned, advance, receiver
+from jaxsde.engine.scan import Planned, advance, plan_scan, receiver
 from jaxsde.engine.tables import StepTable, step_table
 from jaxsde.engine.technical import imperfect
 from jaxsde.physics.model import N_STATE, measured
@@ -122,9 +122,9 @@ def prepare(
     backend: Backend, params: Params, sequence: Sequence, detector: Detector, resolution: Resolution
 ) -> Planned | StepTable:
     """Return what the backend reads of a sequence under a receiver; differentiable."""
-    parts, dt = segments(params, sequence, resolution), sequence.sample_interval
     if backend.build is None:
-        return parts, plan(params, parts, dt, resolution, detector.model)
+        return plan_scan(params, sequence, detector, resolution)
+    parts, dt = segments(params, sequence, resolution), sequence.sample_interval
     bare = dataclasses.replace(detector, technical=None)
     seen = [receiver(params, part, bare, detector.technical is not None) for part in parts]
     readouts = tuple(readout for readout, _ in seen)

@@ -23,7 +23,7 @@ from jaxsde.physics.model import N_STATE, initial_covariance
 from jaxsde.physics.params import Params
 from jaxsde.physics.sequence import Sequence
 
-Planned = tuple[tuple[Segment, ...], tuple[Transition, ...]]
+Planned = tuple[tuple[Segment, ...], tuple[Transition, ...], tuple[tuple[Array, Array], ...]]
 
 
 def advance(
@@ -45,13 +45,12 @@ def advance(
     stages (stages, 6, shots), or with trajectory at those of all samples; the shots' standard
     normal frequency offsets (2, shots); and how many of their samples the digitiser clipped
     (shots,).
-    planned: segments and their plan, where these are at hand.
+    planned: of `plan_scan`, where it is at hand.
     Raises ValueError for weights with a technical layer, which acts on whole records.
     """
     if planned is None:
-        made = segments(params, sequence, resolution)
-        planned = made, plan(params, made, sequence.sample_interval, resolution, detector.model)
-    technical, bare = detector.technical, dataclasses.replace(detector, technical=None)
+        planned = plan_scan(params, sequence, detector, resolution)
+    technical = detector.technical
     if technical is not None and weights is not None:
         raise ValueError(
             "detector.technical: wanted None where filters run inside the loop, since local "
@@ -62,10 +61,9 @@ def advance(
     outputs, states = [], []
     total = None if weights is None else jnp.zeros((weights.shape[0], ids.shape[0]), dtype)
     dt = detector.sample_interval
-    for part, table in zip(*planned, strict=True):
+    for part, table, (gains, noise) in zip(*planned, strict=True):
         steps = jnp.arange(part.span.start, part.span.stop, dtype=jnp.uint32)
         inside = None if weights is None else jnp.swapaxes(weights[:, part.span], 0, 1)
-        gains, noise = receiver(params, part, bare, technical is not None)
         x, total, record, path = _advance_segment(
             seed, gains, noise, ids, table, basis, x, total, steps, inside, dt, trajectory
         )
@@ -81,6 +79,20 @@ def advance(
             seed, result, ids, technical, detector.quadratures, detector.angle, dt
         )
     return result, jnp.concatenate(states), z, clipped
+
+
+def plan_scan(
+    params: Params, sequence: Sequence, detector: Detector, resolution: Resolution
+) -> Planned:
+    """Return the segments, their maps over the jitter's nodes, and what the receiver reads of each.
+
+    All that does not depend on the shots.
+    """
+    parts = segments(params, sequence, resolution)
+    tables = plan(params, parts, sequence.sample_interval, resolution, detector.model)
+    bare = dataclasses.replace(detector, technical=None)
+    seen = (receiver(params, part, bare, detector.technical is not None) for part in parts)
+    return parts, tables, tuple(seen)
 
 
 @jax.jit
