@@ -95,6 +95,8 @@ def reader(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("COLUMNS", "100")
+        # A third of a small run's time; tests of the figures look at what is drawn.
+        patch.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: path.touch())
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))
         one = Reader(folder)
         one.follow(pages.ROOT / "docs" / "start.md")
