@@ -12,7 +12,7 @@ def call(monkeypatch, *arguments) -> int:
     monkeypatch.setattr(sys, "argv", ["jaxsde", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
-    return stopped.value.code or 0
+    return int(stopped.value.code or 0)
 
 
 @pytest.fixture
