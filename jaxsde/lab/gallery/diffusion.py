@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from jaxsde.analysis.anomalous import fit_diffusion
+from jaxsde.analysis.displacement import expected_displacement
 from jaxsde.engine.resolution import choose_resolution
 from jaxsde.lab.experiment import ensemble
 from jaxsde.lab.gallery.record import Record
@@ -39,6 +40,7 @@ def make_diffusion(settings: Settings, tell: Tell) -> Record:
     tell(1, 2)
     origin = sequence.span("ringdown").start * sequence.sample_interval
     stop = sequence.n_samples * sequence.sample_interval - MARGIN
+    resolution = choose_resolution(params, sequence)
     fit = fit_diffusion(
         seen.displacement,
         params,
@@ -46,10 +48,10 @@ def make_diffusion(settings: Settings, tell: Tell) -> Record:
         made.detector,
         start=origin + MARGIN,
         stop=stop,
-        resolution=choose_resolution(params, sequence),
+        resolution=resolution,
     )
-    calm = dataclasses.replace(made, params=dataclasses.replace(params, B_s=0.0))
-    still = ensemble(calm, sequence, simulated(settings, "diffusion", 0, made, sequence)).expected
+    calm = dataclasses.replace(params, B_s=0.0)
+    still = expected_displacement(calm, sequence, made.detector, resolution=resolution)
     tell(2, 2)
     light = Controls(nbar=4.0)
     backaction = backaction_rate(params.g_s, params.omega_s, params, light)
@@ -59,7 +61,7 @@ def make_diffusion(settings: Settings, tell: Tell) -> Record:
             mean=np.asarray(seen.displacement.mean),
             stderr=np.asarray(seen.displacement.stderr),
             expected=seen.expected,
-            without=still,
+            without=np.asarray(still),
         ),
         facts=facts_of(
             made,

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
+import scipy.signal
 
 from jaxsde.analysis.spectra import frequencies, hann, welch
 from jaxsde.engine.covariance import choose_nodes
@@ -11,7 +12,6 @@ from jaxsde.engine.records import record_covariance
 from jaxsde.engine.resolution import choose_resolution
 from jaxsde.engine.spectrum import expected_periodogram
 from jaxsde.lab.experiment import Ensemble, ensemble
-from jaxsde.lab.figures import spectrogram
 from jaxsde.lab.gallery.record import Record
 from jaxsde.lab.gallery.settings import (
     KHZ,
@@ -68,12 +68,27 @@ def couplings(base: Experiment, sequence: Sequence) -> dict[str, np.ndarray]:
     return {name: np.concatenate(values) for name, values in joined.items()}
 
 
+def spectrogram(
+    record: np.ndarray, sequence: Sequence
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (time s, frequency Hz, density (frequencies, frames)) of I and Q added, over shots.
+
+    One-sided, W^2/Hz, Hann windows.
+    """
+    n = round(WINDOW / sequence.sample_interval)
+    rate, overlap = 1 / sequence.sample_interval, n - n // 8
+    f, t, s = scipy.signal.spectrogram(
+        record, fs=rate, window="hann", nperseg=n, noverlap=overlap, nfft=4 * n, axis=1
+    )
+    return t, f, s.mean(axis=0).sum(axis=1)
+
+
 def _spectra(base: Experiment, made: Ensemble) -> dict[str, np.ndarray]:
     """Return the spectrogram, and the ringdown's spectrum with error and exact expectation.
 
     One-sided densities of I and Q added, W^2/Hz.
     """
-    frames, f, power = spectrogram(made, WINDOW)
+    frames, f, power = spectrogram(np.asarray(made.shots.record, float), made.sequence)
     kept = (f >= SHOWN[0]) & (f <= SHOWN[1])
     sequence, dt = made.sequence, made.sequence.sample_interval
     span = sequence.span("ringdown")

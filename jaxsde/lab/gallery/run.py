@@ -58,7 +58,8 @@ def draw_gallery(
     """Draw figures of the paper into out: NAME.png, NAME.pdf, NAME.txt, captions.md, numbers.json.
 
     names: see `chosen`; all for none.  cache: folder of the records, OUT/data unless given.
-    force: make records anew.  dpi: of the PNG files.
+    force: make records anew.  dpi: of the PNG files.  The two last files keep what they hold of
+    figures drawn before.
     tell: called as tell(figure, settings done, of all) while a record is made; done: with every
     figure as it is finished.
     Raises ExperimentError for unknown names or settings that cannot be.
@@ -71,7 +72,7 @@ def draw_gallery(
     wanted = dict.fromkeys(dataset for key in keys for dataset in ENTRIES[key].datasets)
     record_keys = {dataset: key_of(dataset, settings) for dataset in wanted}
     held: dict[str, tuple[Record, str]] = {}
-    made, texts, numbers = [], [], {}
+    made, numbers = [], {}
     for key in keys:
         entry, start = ENTRIES[key], time.perf_counter()
         how = []
@@ -91,16 +92,29 @@ def draw_gallery(
         paths += save_figure(figure, out / key, ("pdf",))
         text = out / f"{key}.txt"
         text.write_text(f"{entry.title}. {caption}\n", encoding="utf-8")
-        texts.append(f"## {entry.title}\n\n![{entry.title}]({key}.png)\n\n{caption}\n")
         numbers[key] = dict(title=entry.title, caption=caption, numbers=entry.numbers(*records))
         drawn = time.perf_counter() - start - computed
         made.append(Made(name=key, paths=[*paths, text], how=how, computed=computed, drawn=drawn))
         if done is not None:
             done(made[-1])
-    (out / CAPTIONS).write_text("\n".join(texts), encoding="utf-8")
-    content = json.dumps(numbers, indent=1, ensure_ascii=False) + "\n"
-    (out / NUMBERS).write_text(content, encoding="utf-8")
+    write_texts(out, numbers)
     return made
+
+
+def write_texts(out: Path, numbers: dict[str, Any]) -> None:
+    """Write captions.md and numbers.json: of these figures, and of those that were there before."""
+    try:
+        before = json.loads((out / NUMBERS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        before = {}  # both files are made of what is drawn, and are made again with it
+    whole = {key: (before | numbers)[key] for key in ENTRIES if key in before | numbers}
+    content = json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+    (out / NUMBERS).write_text(content, encoding="utf-8")
+    texts = [
+        f"## {e['title']}\n\n![{e['title']}]({key}.png)\n\n{e['caption']}\n"
+        for key, e in whole.items()
+    ]
+    (out / CAPTIONS).write_text("\n".join(texts), encoding="utf-8")
 
 
 def _tell(tell: Callable[[str, int, int], None] | None, key: str) -> Callable[[int, int], None]:

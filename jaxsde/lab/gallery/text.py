@@ -32,6 +32,13 @@ def minus(text: str) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def _power(value: float) -> str:
+    """Return a small number to three digits with a power of ten."""
+    mantissa, exponent = f"{value:.2e}".split("e")
+    digits = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa} × 10{digits}"
+
+
 def us(value: float) -> str:
     """Return a time (s) in microseconds."""
     return f"{float(value) * US:.4g} µs"
@@ -77,7 +84,7 @@ def system_text(facts: Facts, *, epsilon: bool = True) -> str:
     p, d = facts["params"], facts["detector"]
     sign = f"ε = {sign_of(p['epsilon'])}, " if epsilon else ""
     diffusion = (
-        f"B_s = {p['B_s']:g} quanta/s from the end of the pulse on (the paper prints no value), "
+        f"B_s = {p['B_s']:g} quanta/s where n̄ = 4 (the paper prints no value), "
         if p["B_s"]
         else "B_s = 0, "
     )
@@ -86,7 +93,7 @@ def system_text(facts: Facts, *, epsilon: bool = True) -> str:
         if d["quadratures"] == ["D"]
         else f"heterodyne receiver of I and Q, {MODELS[d['model']]}, efficiency "
         f"{100 * d['efficiency']:g} % after collecting {d['collection']:g} of the output, "
-        f"S_SN = {d['S_SN']:.3g} W²/Hz, samples of {us(d['sample_interval'])}"
+        f"S_SN = {_power(d['S_SN'])} W²/Hz, samples of {us(d['sample_interval'])}"
     )
     return (
         f"Parameters: {sign}g_m/2π = {hertz(p['g_m'])}, g_s/2π = {hertz(p['g_s'])}, g_sm/2π = "

@@ -49,7 +49,12 @@ def test_writes_figures_captions_and_numbers(calls, tmp_path):
 def test_a_second_call_draws_from_what_is_kept(calls, tmp_path):
     first = draw_gallery(["1a"], tmp_path, dpi=60)
     again = draw_gallery(["1b"], tmp_path, dpi=60)
-    assert len(calls) == 1 and again[0].how == ["modes: kept"]
+    draw_gallery(["4c"], tmp_path, dpi=60)
+    assert len(calls) == 2 and again[0].how == ["modes: kept"]
+    # Captions and numbers of the folder's other figures stay.
+    numbers = json.loads((tmp_path / "numbers.json").read_text(encoding="utf-8"))
+    assert list(numbers) == ["1ab", "4c"]
+    assert "(1ab.png)" in (tmp_path / "captions.md").read_text(encoding="utf-8")
     assert first[0].paths == again[0].paths
 
 

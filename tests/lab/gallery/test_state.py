@@ -21,6 +21,7 @@ def test_phases_are_taken_near_minus_half_pi():
     np.testing.assert_allclose(found, [0.0, -1.0, -0.5, -0.6, -0.6])
 
 
+@pytest.mark.slow
 def test_the_prediction_is_that_of_the_pulse_and_carries_the_errors(monkeypatch):
     monkeypatch.setattr(state, "T_CS", np.array([60e-6]))
     arrays = {}
