@@ -134,6 +134,7 @@ def _fit(record: Record) -> str:
         f"δ/2π = {hertz(low)} to {hertz(high)}, fitted from {us(start)} to {us(stop)} after the "
         f"pulse's start, in {f['bins']} bins weighted by their covariance over shots, D_0 common "
         "to all traces, G_+ and diffusion of each its own (S.5)."
+        + ("" if f["converged"] else " The fit did not converge.")
     )
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import pytest
@@ -101,3 +102,12 @@ def test_an_open_contour_is_drawn_as_no_gain(records):
     assert list(crosses.get_xdata()) == [-5.0]
     words = [t.get_text() for t in ENTRIES["3b"].draw(*parts("3b", records)).findobj(Text)]
     assert sum("not told apart" in word for word in words) == 1
+
+
+def test_a_fit_that_did_not_converge_is_said(records):
+    found = records["resonance"]
+    lost = dataclasses.replace(found, facts=found.facts | dict(converged=False))
+    assert "The fit did not converge." in ENTRIES["3b"].caption(lost)
+    assert "did not converge" not in ENTRIES["3b"].caption(found)
+    numbers = ENTRIES["3b"].numbers(lost)
+    assert numbers["joint fit converged, 30 and 1000 shots"] == "no and yes"
