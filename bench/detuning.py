@@ -35,14 +35,14 @@ from detuning_chain import (  # noqa: E402
     steady_gain,
 )
 from detuning_needed import GOAL, needed  # noqa: E402
-from detuning_peak import Peak, fit_peak, peak_of  # noqa: E402
+from detuning_peak import Peak, fit_peak, peak_of, redrawn  # noqa: E402
 from detuning_report import report  # noqa: E402
 
 import jaxsde as js  # noqa: E402
 
 NAME = "open-question-detuning.json"
 RED = np.arange(-6.0, 24.1, 2.0) * KHZ
-SHOTS, MORE, DRAWS = 200, 300, 1000
+SHOTS, MORE, DRAWS = 200, 300, 400
 BARE = Setting()
 STAGED = dataclasses.replace(BARE, nbar_before=1.0, ramp=True)
 
@@ -125,7 +125,6 @@ BEYOND = {
     "every atom, trap softens": Kind(atoms=3000, probe="sine", trap="softens"),
     "every atom, linear probe": Kind(atoms=3000),
     "every atom, sin^2 probe": Kind(atoms=3000, probe="sine"),
-    "the same, n = 0.28": Kind(atoms=3000, probe="sine", trap="softens", n_atom=0.28),
 }
 
 
@@ -234,15 +233,13 @@ def scattered(found: dict, keep) -> dict:
     """
     pushed = changed(STAGED, JITTER, filtered=True, **KICK, rise=1 * US)
     cases = {"without push": changed(STAGED, JITTER, filtered=True), "with push": pushed}
-    out, rng = {}, np.random.default_rng(11)
+    out = {}
     for name, setting in cases.items():
         made = expect(setting, RED)
         for shots in (30, SHOTS):
             for stop in (60, 92, 140):
                 _, fit = fit_peak(RED, made.traces(shots), (12 * US, stop * US))
-                noise = rng.standard_normal((DRAWS, len(RED))) * fit.gain_stat
-                drawn = [np.maximum(g, 0.0) for g in fit.gain + noise]
-                peaks = np.array([peak_of(RED, g, fit.gain_stat).at for g in drawn]) / KHZ
+                peaks = redrawn(RED, fit.gain, fit.gain_stat, DRAWS)[0] / KHZ
                 low, mid, high = np.quantile(peaks, [0.159, 0.5, 0.841])
                 out[f"{shots} shots, {name}, fit to {stop} us"] = dict(
                     low=low, median=mid, high=high, above=float(np.mean(peaks > GOAL - 0.5))

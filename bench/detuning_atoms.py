@@ -26,7 +26,7 @@ from detuning_chain import (
     parameters,
     sequence,
 )
-from detuning_peak import fit_peak, from_pulse, peak_of
+from detuning_peak import fit_peak, from_pulse, peak_of, redrawn
 
 import jaxsde as js
 from jaxsde.analysis.displacement import MeanSquaredDisplacement
@@ -203,8 +203,7 @@ def measured_atoms(setting: Setting, delta: np.ndarray, kind: Kind, shots: int, 
         pairs.append(pair(out, at, kind))
         states.append(out[:, 1:4, end].mean(axis=0))
     top, fit = fit_peak(delta, traces)
-    noise = rng.standard_normal((draws, len(delta))) * fit.gain_stat
-    again = [peak_of(delta, np.maximum(g, 0.0), fit.gain_stat) for g in fit.gain + noise]
+    places, heights = redrawn(delta, fit.gain, fit.gain_stat, draws)
     every = np.stack(pairs)
     ab = np.abs(every.mean(axis=1))
     chosen = (rng.integers(0, shots, every.shape) for _ in range(draws // 4))
@@ -212,8 +211,8 @@ def measured_atoms(setting: Setting, delta: np.ndarray, kind: Kind, shots: int, 
     tops = [peak_of(delta, x).at for x in drawn]
     polarisation = [float(s[1]) * kind.atoms / (2.0 * ATOMS) for s in states]
     return dict(
-        at=top.at / KHZ, at_error=_half(np.array([p.at for p in again]) / KHZ),
-        height=top.height / 1e3, height_error=_half(np.array([p.height for p in again]) / 1e3),
+        at=top.at / KHZ, at_error=_half(places / KHZ),
+        height=top.height / 1e3, height_error=_half(heights / 1e3),
         correlation=peak_of(delta, ab).at / KHZ, correlation_error=_half(np.array(tops) / KHZ),
         delta=(delta / KHZ).tolist(), gain=(fit.gain / 1e3).tolist(),
         error=(fit.gain_stat / 1e3).tolist(), ab=ab.tolist(), polarisation=polarisation,

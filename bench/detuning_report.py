@@ -214,12 +214,12 @@ def _forest(axes, data: dict) -> None:
         "seen", (14.5, 0.35), fontsize=6.5, ha="center", va="bottom", annotation_clip=False
     )
     for marker, colour, label in (
-        ("o", style.BLUE, "linear, exact: one ingredient"),
-        ("o", style.BLACK, "linear, exact: none, or all"),
+        ("o", style.BLUE, "linear: one ingredient"),
+        ("o", style.BLACK, "linear: none, or all"),
         ("D", style.RED, "nonlinear shots"),
     ):
         axes.plot([], [], marker, color=colour, markersize=3.5, label=label)
-    axes.legend(loc="center left", bbox_to_anchor=(0.5, 0.72), fontsize=6.3, handletextpad=0.2)
+    axes.legend(loc="center left", bbox_to_anchor=(0.36, 0.6), fontsize=6.3, handletextpad=0.2)
     style.letter(axes, "(a)")
 
 
