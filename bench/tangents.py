@@ -53,9 +53,7 @@ def main() -> None:
 
     @jax.jit
     def forward(maps, start):
-        made = StepTable(
-            maps=maps, start=start, program=primal.program, n=6, k=2, nodes=primal.nodes
-        )
+        made = dataclasses.replace(primal, maps=maps, start=start)
         out = fused.advance_fused(chosen.build, seed, made, ids, asked, dtype, weights=weights)
         return out.filters
 

@@ -173,11 +173,38 @@ JAXSDE_FN void box_muller(typename L::U a, typename L::U b, typename L::F& first
   second = r * cosine<L>(b - (1u << 30));
 }
 
+// Normals of the first PAIRS pairs.  A pair's words are one chain of operations: without branches
+// between them a compiler lays the chains side by side.
+template <class L, int PAIRS, int COUNT>
+JAXSDE_FN void leading(const Keys<COUNT>& keys, typename L::U shot, uint32_t step,
+                       typename L::F (&out)[COUNT]) {
+  typename L::U x[PAIRS], y[PAIRS];
+#pragma GCC unroll 16
+  for (int pair = 0; pair < PAIRS; ++pair) {
+    x[pair] = shot;
+    y[pair] = L::fill(step);
+    threefry(keys.pair[pair], x[pair], y[pair]);
+  }
+#pragma GCC unroll 16
+  for (int pair = 0; pair < (COUNT + 1) / 2; ++pair) {
+    typename L::F cos = L::splat(0), sin = L::splat(0);
+    if (pair < PAIRS) box_muller<L>(x[pair], y[pair], cos, sin);
+    out[2 * pair] = cos;
+    if (2 * pair + 1 < COUNT) out[2 * pair + 1] = sin;
+  }
+}
+
 // COUNT standard normals of a stream's (shot, step); pairs whose bit in `live` is not set, for which
 // nobody asks, are zero.
 template <class L, int COUNT>
 JAXSDE_FN void normals(const Keys<COUNT>& keys, typename L::U shot, uint32_t step, uint32_t live,
                        typename L::F (&out)[COUNT]) {
+  constexpr int PAIRS = (COUNT + 1) / 2;
+  constexpr uint32_t ALL = (1u << PAIRS) - 1;
+  if ((live & ALL) == ALL) return leading<L, PAIRS>(keys, shot, step, out);
+  if constexpr (PAIRS > 1) {
+    if ((live & ALL) == ALL >> 1) return leading<L, PAIRS - 1>(keys, shot, step, out);
+  }
 #pragma GCC unroll 16
   for (int pair = 0; pair < (COUNT + 1) / 2; ++pair) {
     typename L::F cos = L::splat(0), sin = L::splat(0);
