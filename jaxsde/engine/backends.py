@@ -16,7 +16,7 @@ from jaxsde.engine.native import Build, kernel
 from jaxsde.engine.outputs import GROUP, Asked, Outputs
 from jaxsde.engine.plan import segments
 from jaxsde.engine.resolution import Resolution
-from jaxsde.engine.scan import Planned, advance, plan_scan, receiver
+from jaxsde.engine.scan import Planned, advance, plan_scan, readouts
 from jaxsde.engine.tables import StepTable, step_table
 from jaxsde.engine.technical import imperfect
 from jaxsde.physics.model import N_STATE, measured
@@ -125,10 +125,8 @@ def prepare(
     if backend.build is None:
         return plan_scan(params, sequence, detector, resolution)
     parts, dt = segments(params, sequence, resolution), sequence.sample_interval
-    bare = dataclasses.replace(detector, technical=None)
-    seen = [receiver(params, part, bare, detector.technical is not None) for part in parts]
-    readouts = tuple(readout for readout, _ in seen)
-    return step_table(params, parts, readouts, seen[0][1], dt, resolution, detector.model)
+    seen, noise = readouts(params, parts, detector)
+    return step_table(params, parts, seen, noise, dt, resolution, detector.model)
 
 
 def run(

@@ -23,7 +23,7 @@ from jaxsde.physics.model import N_STATE, initial_covariance
 from jaxsde.physics.params import Params
 from jaxsde.physics.sequence import Sequence
 
-Planned = tuple[tuple[Segment, ...], tuple[Transition, ...], tuple[tuple[Array, Array], ...]]
+Planned = tuple[tuple[Segment, ...], tuple[Transition, ...], tuple[Array, ...], Array]
 
 
 def advance(
@@ -61,7 +61,8 @@ def advance(
     outputs, states = [], []
     total = None if weights is None else jnp.zeros((weights.shape[0], ids.shape[0]), dtype)
     dt = detector.sample_interval
-    for part, table, (gains, noise) in zip(*planned, strict=True):
+    *each, noise = planned
+    for part, table, gains in zip(*each, strict=True):
         steps = jnp.arange(part.span.start, part.span.stop, dtype=jnp.uint32)
         inside = None if weights is None else jnp.swapaxes(weights[:, part.span], 0, 1)
         x, total, record, path = _advance_segment(
@@ -90,9 +91,7 @@ def plan_scan(
     """
     parts = segments(params, sequence, resolution)
     tables = plan(params, parts, sequence.sample_interval, resolution, detector.model)
-    bare = dataclasses.replace(detector, technical=None)
-    seen = (receiver(params, part, bare, detector.technical is not None) for part in parts)
-    return parts, tables, tuple(seen)
+    return parts, tables, *readouts(params, parts, detector)
 
 
 @jax.jit
@@ -110,18 +109,19 @@ def _start(seed, params, ids, dtype):
     return spread[:, None] * normals(seed, INITIAL, jnp.uint32(0), ids, N_STATE, dtype)
 
 
-def receiver(
-    params: Params, part: Segment, detector: Detector, whole_field: bool
-) -> tuple[Array, Array]:
-    """Return readout, (quadratures, signals) or one for each sample, and independent noise.
+def readouts(
+    params: Params, parts: tuple[Segment, ...], detector: Detector
+) -> tuple[tuple[Array, ...], Array]:
+    """Return readouts, (quadratures, signals) or one for each sample, and independent noise.
 
-    whole_field: a homodyne receiver whose angle is yet to wander needs both quadratures.
+    A homodyne receiver whose angle is yet to wander needs both quadratures.
     """
-    if whole_field and detector.quadratures == ("homodyne",):
-        turned = [dataclasses.replace(detector, angle=a) for a in (0.0, math.pi / 2)]
-        both = [segment_readout(params, part, d) for d in turned]
-        return jnp.concatenate(both, axis=-2), independent_noise(detector)
-    return segment_readout(params, part, detector), independent_noise(detector)
+    bare = dataclasses.replace(detector, technical=None)
+    seen = [bare]
+    if detector.technical is not None and detector.quadratures == ("homodyne",):
+        seen = [dataclasses.replace(bare, angle=a) for a in (0.0, math.pi / 2)]
+    made = ([segment_readout(params, part, d) for d in seen] for part in parts)
+    return tuple(jnp.concatenate(one, axis=-2) for one in made), independent_noise(bare)
 
 
 def _rows(matrix: Array, noise: Array, x: Array, xi: tuple[Array, ...], first: int) -> Array:
