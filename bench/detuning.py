@@ -55,9 +55,8 @@ def changed(setting: Setting = BARE, atoms: dict | None = None, **others) -> Set
 
 JITTER = dict(sigma_m=PAPER.sigma_m, sigma_s=PAPER.sigma_s)
 KICK = dict(pushed=True, follows=True)
-ALL = changed(
-    STAGED, JITTER, filtered=True, **KICK, rise=1 * US, pulse_B_s=PAPER.B_s, scaled=True
-)  # fmt: skip
+PUSHED = changed(STAGED, JITTER, filtered=True, **KICK, rise=1 * US)
+ALL = changed(PUSHED, pulse_B_s=PAPER.B_s, scaled=True)
 # What a step of nbar does besides: the cloud is displaced by k z = 0.014 (see `displaced`).
 
 
@@ -203,8 +202,7 @@ def linear(found: dict, keep) -> dict:
 def windows(resolution) -> dict:
     """Return the peak against the fit's stop, and where <D^2> is largest, without and with push."""
     found = {}
-    pushed = changed(STAGED, JITTER, filtered=True, **KICK, rise=1 * US)
-    for name, setting in {"bare": BARE, "push": pushed}.items():
+    for name, setting in {"bare": BARE, "push": PUSHED}.items():
         made = expect(setting, RED, resolution if setting.follows else None)
         traces = {n: made.traces(n) for n in (30, SHOTS)}
         peaks, errors = [], []
@@ -231,8 +229,7 @@ def scattered(found: dict, keep) -> dict:
 
     Gains are drawn about those of the exact expectation, with the errors that such traces have.
     """
-    pushed = changed(STAGED, JITTER, filtered=True, **KICK, rise=1 * US)
-    cases = {"without push": changed(STAGED, JITTER, filtered=True), "with push": pushed}
+    cases = {"without push": changed(STAGED, JITTER, filtered=True), "with push": PUSHED}
     out = {}
     for name, setting in cases.items():
         made = expect(setting, RED)

@@ -225,18 +225,7 @@ def _forest(axes, data: dict) -> None:
 
 def _gains(axes, data: dict) -> None:
     theory, row = data["linear"]["theory"], data["linear"]["varied"]["all of the linear model"]
-    atoms = data["atoms"]["all together"]
-    axes.plot(theory["delta"], theory["gain"], color=style.BLACK, label="steady state")
-    axes.plot(
-        row["delta"],
-        row["gain"],
-        "o-",
-        color=style.BLUE,
-        lw=0.8,
-        mfc="white",
-        label="linear, exact",
-    )
-    _points(axes, atoms, "every atom")
+    _compared(axes, theory, row, data["atoms"]["all together"])
     _seen(axes)
     axes.set(
         xlim=(-7, 25), ylim=(-3, 68), xlabel=r"$\delta/2\pi$ (kHz)", ylabel=r"$G_+$ (ms$^{-1}$)"
@@ -245,10 +234,21 @@ def _gains(axes, data: dict) -> None:
     style.letter(axes, "(b) Δ = −2 MHz, all together")
 
 
-def _points(axes, row: dict, label: str) -> None:
-    error = np.array(row["error"])
+def _compared(axes, theory: dict, linear: dict, atoms: dict) -> None:
+    """Draw gains of theory, of the linear model's expectation, and of nonlinear shots."""
+    axes.plot(theory["delta"], theory["gain"], color=style.BLACK, label="steady state")
+    axes.plot(
+        linear["delta"],
+        linear["gain"],
+        "o-",
+        color=style.BLUE,
+        lw=0.8,
+        mfc="white",
+        label="linear, exact",
+    )
+    error = np.array(atoms["error"])
     keep = error < 20  # 1/ms: the others say nothing, and would cross the panel
-    x, y = np.array(row["delta"]), np.array(row["gain"])
+    x, y = np.array(atoms["delta"]), np.array(atoms["gain"])
     axes.errorbar(
         x[keep],
         y[keep],
@@ -257,7 +257,7 @@ def _points(axes, row: dict, label: str) -> None:
         color=style.RED,
         markersize=3.5,
         elinewidth=0.8,
-        label=label,
+        label="every atom",
     )
 
 
@@ -307,17 +307,7 @@ def _windows(axes, data: dict) -> None:
 
 def _blue(axes, data: dict) -> None:
     theory, row = data["linear"]["theory_blue"], data["linear"]["blue"]["all of the linear model"]
-    axes.plot(theory["delta"], theory["gain"], color=style.BLACK, label="steady state")
-    axes.plot(
-        row["delta"],
-        row["gain"],
-        "o-",
-        color=style.BLUE,
-        lw=0.8,
-        mfc="white",
-        label="linear, exact",
-    )
-    _points(axes, data["atoms"]["all together, blue"], "every atom")
+    _compared(axes, theory, row, data["atoms"]["all together, blue"])
     axes.set(
         xlim=(-25, 7), ylim=(-3, 40), xlabel=r"$\delta/2\pi$ (kHz)", ylabel=r"$G_+$ (ms$^{-1}$)"
     )
