@@ -4,12 +4,31 @@ import dataclasses
 
 import numpy as np
 
+from jaxsde.lab.gallery import run
 from jaxsde.lab.gallery.record import Record
 from jaxsde.lab.gallery.settings import BLUE, DELTA_PRINTED, DELTA_THEORY, KHZ, experiment, facts_of
 from jaxsde.lab.gallery.state import ABSOLUTE, DRAWS, UNCERTAIN
 from jaxsde.lab.gallery.traces import EDGE
 from jaxsde.lab.spec import StageSpec, build_sequence
 from jaxsde.physics.params import Params
+
+
+def put(monkeypatch) -> list[tuple]:
+    """Put made-up records in place of simulated ones; list what will be asked for."""
+    asked = []
+
+    def make(name):
+        def maker(settings, tell):
+            asked.append((name, settings.shots, settings.seed))
+            tell(1, 1)
+            return RECORDS[name]()
+
+        maker.__module__ = run.MAKERS[name].__module__
+        return maker
+
+    monkeypatch.setattr(run, "MAKERS", {name: make(name) for name in run.MAKERS})
+    return asked
+
 
 D_0 = 5e10  # (rad/s)^2
 RNG = np.random.default_rng(11)

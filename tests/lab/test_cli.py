@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from jaxsde.lab import cli
+from command_line import call
 from jaxsde.lab.folder import MANIFEST
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -77,14 +77,6 @@ fit_window = ["10 us", "45 us"]
 def own_cache(monkeypatch, tmp_path):
     """Keep the command line's cache of programs out of these tests."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
-
-
-def call(monkeypatch, *arguments) -> int:
-    """Run `jaxsde arguments` in this process; return its exit status."""
-    monkeypatch.setattr("sys.argv", ["jaxsde", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    return int(stopped.value.code or 0)
 
 
 @pytest.fixture(scope="module")

@@ -1,35 +1,13 @@
-import sys
-
 import pytest
 
-from gallery_records import RECORDS
-from jaxsde.lab import cli
-from jaxsde.lab.gallery import run
-
-
-def call(monkeypatch, *arguments) -> int:
-    """Run the command line; return its exit status."""
-    monkeypatch.setattr(sys, "argv", ["jaxsde", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    return int(stopped.value.code or 0)
+import gallery_records
+from command_line import call
 
 
 @pytest.fixture
 def made_up(monkeypatch):
     """Put made-up records in place of simulated ones; list the settings they are asked with."""
-    asked = []
-
-    def make(name):
-        def maker(settings, tell):
-            asked.append((name, settings.shots, settings.seed))
-            return RECORDS[name]()
-
-        maker.__module__ = run.MAKERS[name].__module__
-        return maker
-
-    monkeypatch.setattr(run, "MAKERS", {name: make(name) for name in run.MAKERS})
-    return asked
+    return gallery_records.put(monkeypatch)
 
 
 def test_the_papers_figures_are_drawn_by_their_names(made_up, monkeypatch, capsys, tmp_path):

@@ -6,8 +6,9 @@ import types
 import jax
 import pytest
 
+import command_line
 import streams
-from jaxsde.lab import cli, large, options, stream
+from jaxsde.lab import large, options, stream
 from jaxsde.lab.blocks import Outcome
 from jaxsde.lab.large import Options
 from jaxsde.lab.options import join_processes, streaming_options
@@ -16,11 +17,8 @@ from jaxsde.lab.spec import ExperimentError
 
 def call(monkeypatch, *arguments):
     """Run `jaxsde arguments` in this process, whose devices are set already."""
-    monkeypatch.setattr("sys.argv", ["jaxsde", *map(str, arguments)])
     monkeypatch.setattr(options, "configure_devices", lambda experiment, given: None)
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    return int(stopped.value.code or 0)
+    return command_line.call(monkeypatch, *arguments)
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from gallery_records import RECORDS
+import gallery_records
 from jaxsde.lab.config import ExperimentError
-from jaxsde.lab.gallery import run
 from jaxsde.lab.gallery.run import draw_gallery
 from jaxsde.lab.gallery.settings import Settings
 
@@ -13,19 +12,7 @@ from jaxsde.lab.gallery.settings import Settings
 @pytest.fixture
 def calls(monkeypatch):
     """Put made-up records in place of simulated ones; list what was asked for."""
-    asked = []
-
-    def make(name):
-        def maker(settings, tell):
-            asked.append((name, settings.shots, settings.seed))
-            tell(1, 1)
-            return RECORDS[name]()
-
-        maker.__module__ = run.MAKERS[name].__module__
-        return maker
-
-    monkeypatch.setattr(run, "MAKERS", {name: make(name) for name in run.MAKERS})
-    return asked
+    return gallery_records.put(monkeypatch)
 
 
 def test_writes_figures_captions_and_numbers(calls, tmp_path):
