@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from numpyro.infer import MCMC, NUTS
 
+from jaxsde.analysis.systematics import LEVEL
 from jaxsde.inference.calibrate import Calibration
 from jaxsde.inference.likelihood import log_likelihood
 from jaxsde.inference.point import nodes_of
@@ -31,7 +32,6 @@ from jaxsde.inference.uncertainty import problem_of
 
 # Beyond these a chain has not converged (Vehtari et al., Bayesian Anal. 16, 667 (2021)).
 RHAT, SAMPLES_OF_CHAIN = 1.01, 50
-CENTRAL = (0.15865, 0.84135)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,7 @@ def _summary(free: tuple[str, ...], samples: np.ndarray, divergences: int) -> Po
     """Return the Posterior of samples (chains, samples, free)."""
     rhat, ess = (np.asarray(f(samples)) for f in (split_gelman_rubin, effective_sample_size))
     flat = samples.reshape(-1, len(free))
-    lower, upper = np.quantile(flat, CENTRAL, axis=0)
+    lower, upper = np.quantile(flat, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     reasons = []
     if divergences:
         reasons.append(f"{divergences} trajectories diverged")
