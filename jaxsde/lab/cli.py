@@ -169,7 +169,7 @@ def calibrate(
     seed: Annotated[int, typer.Option(help="Seed of the simulated shots.")] = 1,
     out: Annotated[
         Path | None,
-        typer.Option(help="Outcome; RESULT/calibration or results/NAME/calibration unless given."),
+        typer.Option(help="Outcome; RESULT/calibration or results/NAME-calibration unless given."),
     ] = None,
     force: Force = False,
     distributed: Distributed = None,

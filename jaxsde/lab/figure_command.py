@@ -16,40 +16,42 @@ from jaxsde.lab.gallery.settings import Settings
 from jaxsde.lab.spec import ExperimentError
 from jaxsde.lab.store import load_results
 
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help=f"Figures of the paper, all by default: {', '.join(NAMES)}; with --from, of "
+        f"a result: {', '.join(FIGURES)}."
+    ),
+]
+Source = Annotated[Path | None, typer.Option("--from", help="Result folder to draw instead.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder for the pictures; gallery/ by default, figures/ of a result."),
+]
+Shots = Annotated[
+    int | None, typer.Option(help="Shots of every ensemble, instead of the paper's own numbers.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of the gallery's shots.")]
+Cache = Annotated[
+    Path | None, typer.Option(help="Folder of the gallery's data; OUT/data by default.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Simulate again what is kept.")]
+Dpi = Annotated[float, typer.Option(help="Resolution of the PNG files.")]
+
 
 def register(app: typer.Typer, configure: Callable[[], None]) -> None:
     """Add the command to an app; configure is called before anything is computed."""
 
     @app.command()
     def figures(
-        names: Annotated[
-            list[str] | None,
-            typer.Argument(
-                help=f"Figures of the paper, all by default: {', '.join(NAMES)}; with --from, of "
-                f"a result: {', '.join(FIGURES)}."
-            ),
-        ] = None,
-        source: Annotated[
-            Path | None, typer.Option("--from", help="Result folder to draw instead.")
-        ] = None,
-        out: Annotated[
-            Path | None,
-            typer.Option(
-                help="Folder for the pictures; gallery/ by default, figures/ of a result."
-            ),
-        ] = None,
-        shots: Annotated[
-            int | None,
-            typer.Option(help="Shots of every ensemble, instead of the paper's own numbers."),
-        ] = None,
-        seed: Annotated[int, typer.Option(help="Seed of the gallery's shots.")] = 2018,
-        cache: Annotated[
-            Path | None, typer.Option(help="Folder of the gallery's data; OUT/data by default.")
-        ] = None,
-        force: Annotated[
-            bool, typer.Option("--force", help="Simulate again what is kept.")
-        ] = False,
-        dpi: Annotated[float, typer.Option(help="Resolution of the PNG files.")] = 160,
+        names: Names = None,
+        source: Source = None,
+        out: Out = None,
+        shots: Shots = None,
+        seed: Seed = 2018,
+        cache: Cache = None,
+        force: Force = False,
+        dpi: Dpi = 160,
     ) -> None:
         """Draw the paper's figures from simulated shots; or with --from those of a result.
 
