@@ -7,11 +7,10 @@ import numpy as np
 
 from jaxsde.engine.simulate import Shots
 from jaxsde.inference.problem import DataSet
-from jaxsde.lab.folder import MANIFEST
 from jaxsde.lab.hdf5_header import SUFFIXES
 from jaxsde.lab.matching import experiment_of
 from jaxsde.lab.recordings import Losses, RecordError
-from jaxsde.lab.records import open_records, read_blocks
+from jaxsde.lab.records import is_result, open_records, read_blocks
 from jaxsde.lab.spec import Experiment, build_sequence
 from jaxsde.lab.store import load_shots
 from jaxsde.physics.sequence import Sequence
@@ -63,8 +62,7 @@ def is_laboratory(path: Path) -> bool:
     """Tell whether a path is laboratory records: a file, or a folder of files and no result."""
     if not path.is_dir():
         return path.is_file()
-    result = (path / MANIFEST).exists() or (path / "records.zarr").exists()
-    return not result and any(p.suffix in SUFFIXES for p in path.iterdir())
+    return not is_result(path) and any(p.suffix in SUFFIXES for p in path.iterdir())
 
 
 def load_for_calibration(

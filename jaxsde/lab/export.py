@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxsde.engine.detect import detection_gain
 from jaxsde.lab.config import dump_experiment, parse_experiment
+from jaxsde.lab.folder import whole_file
 from jaxsde.lab.hdf5 import new_file
 from jaxsde.lab.recordings import Block, Header
 from jaxsde.lab.records import Source, open_records, read_blocks
@@ -98,12 +99,8 @@ def export_result(
         _write_each(source, out, header, tell)
         return source.n_shots
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
+    with whole_file(out) as partial:
         write_records(partial, header, source.n_shots, _told(source, tell))
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
     return source.n_shots
 
 

@@ -18,7 +18,7 @@ from jaxsde.lab.gain_figures import gain_figure, growth_figure
 from jaxsde.lab.moments_figure import moments_figure
 from jaxsde.lab.pulse import pulse_start
 from jaxsde.lab.spec import ends_of
-from jaxsde.lab.style import D_SQUARED, D_SQUARED_LABEL, KHZ, US, save_figure
+from jaxsde.lab.style import D_SQUARED, D_SQUARED_LABEL, FILTER_REACH, KHZ, US, save_figure
 from jaxsde.physics.sequence import Controls, Sequence
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "save_figure",
 ]
 
-FILTER_REACH = 15e-6  # s; within it the filters of S11 mix both sides of a change of the probe
 WINDOW = 60e-6  # s; of the spectrogram: the shortest that tells 95 kHz from 120 kHz
 
 
@@ -234,29 +233,18 @@ def _ensemble(
     t = (ensemble.displacement.time - origin) * US
     mean = np.asarray(ensemble.displacement.mean) / D_SQUARED
     error = np.asarray(ensemble.displacement.stderr) / D_SQUARED
-    light = is_transient(results, ensemble)
-    step = max(1, t.size // 320)
-    for chosen, alpha, label in ((~light, 0.9, name), (light, 0.25, None)):
-        thin = np.flatnonzero(chosen)
-        thin = thin[thin % step == 0]
-        axes.plot(
-            t[thin],
-            mean[thin],
-            marker,
-            color=colour,
-            alpha=alpha,
-            markersize=2.6,
-            markeredgewidth=0,
-            label=label,
-        )
-    axes.fill_between(t, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
-    axes.plot(
+    style.draw_displacement(
+        axes,
         t,
+        mean,
+        error,
         ensemble.expected / D_SQUARED,
-        line,
-        color=style.BLACK,
-        linewidth=0.9,
-        label=f"exact, {name}",
+        is_transient(results, ensemble),
+        labels=(name, f"exact, {name}"),
+        colour=colour,
+        marker=marker,
+        line=line,
+        band=0.2,
     )
 
 

@@ -40,6 +40,17 @@ def check_destination(out: Path, force: bool) -> None:
 
 
 @contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a place to write that becomes path when the block ends, and is gone after an error."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def new_folder(out: Path, force: bool) -> Iterator[Path]:
     """Yield a folder to write into, which becomes out when the block ends without an error.
 

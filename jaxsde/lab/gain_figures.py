@@ -176,7 +176,7 @@ def gain_figure(results: Results) -> Figure:
     axes.set(
         xlim=(delta.min() - margin, delta.max() + margin),
         ylim=(-0.12 * top, 1.2 * top),
-        xlabel=r"$\delta/2\pi = (\omega_m-\omega_s)/2\pi$  (kHz)",
+        xlabel=style.DELTA_LABEL,
         ylabel=r"instability gain $G_+$  (ms$^{-1}$ = $10^3$ s$^{-1}$)",
     )
     figure.legend(loc="outside upper center", ncols=2)

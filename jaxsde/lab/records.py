@@ -64,7 +64,7 @@ def open_records(path: Path, *, skip_bad: bool = False, group: str | None = None
     path = Path(path)
     if not path.exists():
         raise RecordError(f"{path}: wanted records (a file or folder), got nothing there")
-    if path.is_dir() and ((path / MANIFEST).is_file() or (path / "records.zarr").is_dir()):
+    if is_result(path):
         return _open_result(path, group)
     if path.suffix == ".toml":
         raise RecordError(
@@ -81,6 +81,11 @@ def open_records(path: Path, *, skip_bad: bool = False, group: str | None = None
                 "jaxsde run, got none of them"
             )
     return _join(path, files, skip_bad)
+
+
+def is_result(path: Path) -> bool:
+    """Tell whether a path is a result folder of jaxsde run."""
+    return path.is_dir() and ((path / MANIFEST).is_file() or (path / "records.zarr").is_dir())
 
 
 def _join(path: Path, files: list[Path], skip_bad: bool) -> Source:

@@ -21,6 +21,8 @@ MARKERS = ("o", "D", "^", "s", "v", "P", "X")
 US = 1e6  # microseconds in a second
 KHZ = TWO_PI * 1e3  # rad/s in "2pi * 1 kHz"
 D_SQUARED = 1e3 * KHZ**2  # (rad/s)^2 in 10^3 kHz^2 of D^2/(2 pi)^2
+FILTER_REACH = 15e-6  # s; within it the filters of S11 mix both sides of a change of the probe
+DELTA_LABEL = r"$\delta/2\pi = (\omega_m-\omega_s)/2\pi$  (kHz)"
 D_SQUARED_LABEL = r"$\langle D^2\rangle_{\mathrm{cyc}}/(2\pi)^2$  ($10^3$ kHz$^2$)"
 
 # Matplotlib types the keys one by one; this is their plain dict.
@@ -110,6 +112,42 @@ def mark_stages(
             fontsize=7.5,
             color="#404040",
         )
+
+
+def draw_displacement(
+    axes: Axes,
+    t: np.ndarray,
+    mean: np.ndarray,
+    error: np.ndarray,
+    expected: np.ndarray,
+    light: np.ndarray,
+    *,
+    labels: tuple[str, str],
+    colour: str,
+    marker: str,
+    line: str,
+    band: float,
+) -> None:
+    """Draw <D^2>_cyc: thinned points, pale where `light`, their 1-sigma band, exact expectation.
+
+    t: us.  mean, error, expected: 10^3 kHz^2.  labels: of points and expectation.  band: its alpha.
+    """
+    step = max(1, t.size // 320)
+    for chosen, alpha, label in ((~light, 0.9, labels[0]), (light, 0.25, None)):
+        thin = np.flatnonzero(chosen)
+        thin = thin[thin % step == 0]
+        axes.plot(
+            t[thin],
+            mean[thin],
+            marker,
+            color=colour,
+            alpha=alpha,
+            markersize=2.6,
+            markeredgewidth=0,
+            label=label,
+        )
+    axes.fill_between(t, mean - error, mean + error, color=colour, alpha=band, linewidth=0)
+    axes.plot(t, expected, line, color=BLACK, linewidth=0.9, label=labels[1])
 
 
 def minus(text: str) -> str:

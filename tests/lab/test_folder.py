@@ -2,7 +2,14 @@
 
 import pytest
 
-from jaxsde.lab.folder import MANIFEST, StoreError, new_folder, read_manifest, write_manifest
+from jaxsde.lab.folder import (
+    MANIFEST,
+    StoreError,
+    new_folder,
+    read_manifest,
+    whole_file,
+    write_manifest,
+)
 
 
 def make(out, text, force=False):
@@ -88,3 +95,16 @@ def test_damage_is_found_and_named(tmp_path, damage, message):
     damage(out)
     with pytest.raises(StoreError, match=message):
         read_manifest(out)
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "kept.txt"
+    with whole_file(path) as partial:
+        partial.write_text("one")
+        assert not path.exists()
+    assert path.read_text() == "one"
+    with pytest.raises(RuntimeError, match="stopped"), whole_file(path) as partial:
+        partial.write_text("tw")
+        raise RuntimeError("stopped")
+    assert path.read_text() == "one"
+    assert [p.name for p in tmp_path.iterdir()] == ["kept.txt"]

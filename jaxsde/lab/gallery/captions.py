@@ -10,12 +10,12 @@ from jaxsde.lab.gallery.text import (
     displacement_text,
     frequencies_text,
     hertz,
-    minus,
     sequence_text,
     system_text,
     uncertain_text,
     us,
 )
+from jaxsde.lab.style import minus
 
 
 def shots_text(facts: Facts, dataset: str, of: str = "") -> str:
@@ -29,11 +29,19 @@ def _join(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
+def _range(record: Record) -> str:
+    low, high = record["delta"][[0, -1]]
+    return f"δ/2π = {hertz(low)} to {hertz(high)}"
+
+
+def _system(facts: Facts) -> str:
+    return _join(system_text(facts), frequencies_text(facts))
+
+
 def modes(record: Record) -> str:
     """Return the caption of Figs. 1a and 1b."""
     f = record.facts
     stage = f["stages"][0]
-    low, high = record["delta"][[0, -1]]
     return _join(
         "Level repulsion and instability of Eq. 1 against the detuning δ = ω_m − ω_s, for "
         "positive masses (a, ε = +1) and a negative-mass spin (b, ε = −1). Lines: ω_± = ω_0 ± "
@@ -41,7 +49,7 @@ def modes(record: Record) -> str:
         "prediction with instruments; 1 σ by the jackknife over shots.",
         f"Spring Ω/2π = {hertz(f['spring'])} (the net spring of Fig. 3c), all of it static: light "
         f"on resonance (n̄ = {stage['nbar']:g}, Δ_pc = 0) couples nothing. ω_0/2π = "
-        f"{hertz(f['omega_0'])}, ω_m and ω_s = ω_0 ± δ/2, δ/2π = {hertz(low)} to {hertz(high)}; "
+        f"{hertz(f['omega_0'])}, ω_m and ω_s = ω_0 ± δ/2, {_range(record)}; "
         f"{us(stage['duration'])} of coupled evolution, lag of the prediction {us(f['lag'])}.",
         system_text(f, epsilon=False),
         shots_text(f, "modes", " for each δ"),
@@ -54,8 +62,7 @@ def _pulse(record: Record, opening: str) -> str:
     return _join(
         opening,
         f"δ/2π = {hertz(f['delta'])}. {sequence_text(f)} {chosen}",
-        system_text(f),
-        frequencies_text(f),
+        _system(f),
     )
 
 
@@ -115,8 +122,7 @@ def onset(record: Record) -> str:
         "lies beyond the frame.",
         sequence_text(f, delta_pc="Δ_pc as given"),
         "Δ_pc but the last, its sign and t_c are not printed.",
-        system_text(f),
-        frequencies_text(f),
+        _system(f),
         displacement_text(f),
         shots_text(f, "onset", " for each trace"),
     )
@@ -129,9 +135,8 @@ def _ms(gain: float) -> str:
 def _fit(record: Record) -> str:
     f = record.facts
     start, stop = f["window"]
-    low, high = record["delta"][[0, -1]]
     return (
-        f"δ/2π = {hertz(low)} to {hertz(high)}, fitted from {us(start)} to {us(stop)} after the "
+        f"{_range(record)}, fitted from {us(start)} to {us(stop)} after the "
         f"pulse's start, in {f['bins']} bins weighted by their covariance over shots, D_0 common "
         "to all traces, G_+ and diffusion of each its own (S.5)."
         + ("" if f["converged"] else " The fit did not converge.")
@@ -150,8 +155,7 @@ def resonance(record: Record) -> str:
         _fit(record),
         sequence_text(f),
         "t_c and δ are not printed.",
-        system_text(f),
-        frequencies_text(f),
+        _system(f),
         displacement_text(f),
         shots_text(f, "resonance", " for each trace"),
     )
@@ -173,8 +177,7 @@ def gain(red: Record, blue: Record) -> str:
         f"(d) {_fit(blue)}",
         sequence_text(f, delta_pc="Δ_pc as given", length=f"{t_c[0]} in (c), {t_c[1]} in (d)"),
         "t_c and δ are not printed.",
-        system_text(f),
-        frequencies_text(f),
+        _system(f),
         displacement_text(f),
         shots_text(f, "resonance", " for each δ"),
     )
@@ -191,8 +194,7 @@ def growth(record: Record) -> str:
         "|⟨ab⟩| that theory predicts at its best detuning of the initial state measured at t_c = "
         f"0, 1 σ. (a) δ/2π = {first} as printed, (b) {second}.",
         sequence_text(f, length="t_c"),
-        system_text(f),
-        frequencies_text(f),
+        _system(f),
         uncertain_text(f),
         shots_text(f, "growth", " for each point"),
     )
@@ -201,15 +203,13 @@ def growth(record: Record) -> str:
 def detuning(record: Record) -> str:
     """Return the caption of Fig. 4b."""
     f = record.facts
-    low, high = record["delta"][[0, -1]]
     return _join(
         "Correlated occupation |⟨ab⟩| and its phase against δ, from matched filters (S13-S16). "
         "Lines: exact theory. Phases are turned back to the pulse's end by the free evolution of "
         "the ramp; pale where the amplitude is below 3 σ. Dotted: −π/2.",
-        f"δ/2π = {hertz(low)} to {hertz(high)}.",
+        f"{_range(record)}.",
         sequence_text(f),
-        system_text(f),
-        frequencies_text(f),
+        _system(f),
         uncertain_text(f),
         shots_text(f, "detuning", " for each δ"),
     )
@@ -225,8 +225,7 @@ def beat(record: Record) -> str:
         "correlated state with the estimated occupations. Dashed: exact expectation.",
         f"δ/2π = {hertz(f['delta'])} (the setting is not printed).",
         sequence_text(f),
-        system_text(f),
-        frequencies_text(f),
+        _system(f),
         displacement_text(f),
         shots_text(f, "beat", " each"),
     )
@@ -246,8 +245,7 @@ def diffusion(record: Record) -> str:
         f"({f['backaction'] / 1e4:.2f} × 10⁴ quanta/s into the spin) and the motion.",
         sequence_text(f),
         "Their lengths are not printed.",
-        system_text(f),
-        frequencies_text(f),
+        _system(f),
         displacement_text(f),
         shots_text(f, "diffusion"),
     )
@@ -263,11 +261,10 @@ def positive(record: Record) -> str:
         f"pulse's start; lines: exact expectation. (b) Its growth from the first to the last "
         f"{us(f['edge'])} between {us(start)} and {us(stop)} (circles), beside the same pulses "
         "with ε = −1 (diamonds); lines: exact. The axis is linear below 30 and logarithmic above.",
-        f"δ/2π = {hertz(record['delta'][0])} to {hertz(record['delta'][-1])}.",
+        f"{_range(record)}.",
         sequence_text(f),
         "t_c and δ are not printed.",
-        system_text(f),
-        frequencies_text(f),
+        _system(f),
         displacement_text(f),
         shots_text(f, "positive", " for each trace"),
     )

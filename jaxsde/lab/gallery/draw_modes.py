@@ -24,7 +24,7 @@ def modes_figure(record: Record) -> Figure:
         _frequencies(grid[0, k], record, k)
         _gains(grid[1, k], record, k)
         style.letter(grid[0, k], title)
-        grid[1, k].set_xlabel(r"detuning $\delta/2\pi = (\omega_m-\omega_s)/2\pi$  (kHz)")
+        grid[1, k].set_xlabel("detuning " + style.DELTA_LABEL)
     grid[0, 0].set_ylabel(r"Re$(\omega_\pm-\omega_0)/2\pi$  (kHz)")
     grid[1, 0].set_ylabel(r"$G_\pm = 2\,$Im$\,\omega_\pm$  (ms$^{-1}$)")
     grid[1, 0].set_ylim(-62, 62)

@@ -8,9 +8,7 @@ from matplotlib.figure import Figure
 from jaxsde.lab import style
 from jaxsde.lab.gallery.record import Record
 from jaxsde.lab.gallery.text import sequence_of, shot_noise
-from jaxsde.lab.style import D_SQUARED, D_SQUARED_LABEL, KHZ, US
-
-REACH = 15e-6  # s; within it the filters of S11 mix both sides of a change of the probe
+from jaxsde.lab.style import D_SQUARED, D_SQUARED_LABEL, FILTER_REACH, KHZ, US
 
 
 def start_of_pulse(record: Record) -> float:
@@ -118,7 +116,7 @@ def displacement_figure(record: Record) -> Figure:
 
 
 def transient(record: Record, name: str) -> np.ndarray:
-    """Tell which samples lie within REACH of the record's ends or of a step of the probe."""
+    """Tell which samples lie within FILTER_REACH of the record's ends or of a step of the probe."""
     sequence = sequence_of(record.facts)
     edges = np.cumsum([0, *(s.n_samples for s in sequence.stages)]) * sequence.sample_interval
     changes = [edges[0], edges[-1]]
@@ -127,32 +125,22 @@ def transient(record: Record, name: str) -> np.ndarray:
     changes += [edges[names.index(n)] for n in (("pulse",) if name == "with" else ())]
     changes.append(edges[names.index("ramp_down")])
     time = record["time"]
-    return np.any(np.abs(time[:, None] - np.array(changes)) < REACH, axis=1)
+    return np.any(np.abs(time[:, None] - np.array(changes)) < FILTER_REACH, axis=1)
 
 
 def _curve(axes: Axes, record: Record, name: str, label: str, colour: str, marker: str, line: str):
     t = (record["time"] - start_of_pulse(record)) * US
     mean, error = record[f"{name}_mean"] / D_SQUARED, record[f"{name}_stderr"] / D_SQUARED
-    light = transient(record, name)
-    for chosen, alpha, text in ((~light, 0.9, f"{label}, 1 σ band"), (light, 0.25, None)):
-        thin = np.flatnonzero(chosen)
-        thin = thin[thin % 4 == 0]
-        axes.plot(
-            t[thin],
-            mean[thin],
-            marker,
-            color=colour,
-            alpha=alpha,
-            markersize=2.6,
-            markeredgewidth=0,
-            label=text,
-        )
-    axes.fill_between(t, mean - error, mean + error, color=colour, alpha=0.25, linewidth=0)
-    axes.plot(
+    style.draw_displacement(
+        axes,
         t,
+        mean,
+        error,
         record[f"{name}_expected"] / D_SQUARED,
-        line,
-        color=style.BLACK,
-        linewidth=0.9,
-        label=f"exact, {label}",
+        transient(record, name),
+        labels=(f"{label}, 1 σ band", f"exact, {label}"),
+        colour=colour,
+        marker=marker,
+        line=line,
+        band=0.25,
     )

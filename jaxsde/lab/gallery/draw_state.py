@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
 
 from jaxsde.lab import style
-from jaxsde.lab.gallery.record import Record
+from jaxsde.lab.gallery.record import Record, error_of
 from jaxsde.lab.gallery.text import hertz
-from jaxsde.lab.style import D_SQUARED, D_SQUARED_LABEL, KHZ, US
+from jaxsde.lab.style import D_SQUARED, D_SQUARED_LABEL, DELTA_LABEL, KHZ, US
 
 EDGE = 6e-6  # s
 LOOKS = {
@@ -17,11 +17,6 @@ LOOKS = {
     "n_s": (style.BLUE, "^", "--", r"spin $\langle b^\dagger b\rangle$"),
     "abs_ab": (style.ORANGE, "s", ":", r"correlated $|\langle ab\rangle|$"),
 }
-
-
-def error_of(record: Record, name: str) -> np.ndarray:
-    """Return statistical and systematic errors added in squares."""
-    return np.hypot(record[f"{name}_stat"], record[f"{name}_sys"])
 
 
 @matplotlib.rc_context(style.RC)
@@ -87,7 +82,7 @@ def detuning_figure(record: Record) -> Figure:
         bottom.legend(loc="upper right")
     bottom.axhline(-0.5, color=style.GREY, linestyle=":", linewidth=0.9)
     bottom.set(
-        xlabel=r"$\delta/2\pi = (\omega_m-\omega_s)/2\pi$  (kHz)",
+        xlabel=DELTA_LABEL,
         ylabel=r"phase of $\langle ab\rangle$ at pulse end  ($\pi$)",
         ylim=(-1.5, 0.5),
     )

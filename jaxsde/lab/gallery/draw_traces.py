@@ -11,17 +11,15 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator, NullLocator
 
 from jaxsde.analysis.gain import growth
 from jaxsde.lab import style
-from jaxsde.lab.gallery.record import Record
-from jaxsde.lab.gallery.text import hertz, minus
-from jaxsde.lab.style import D_SQUARED, D_SQUARED_LABEL, KHZ, US
+from jaxsde.lab.gallery.record import Record, error_of
+from jaxsde.lab.gallery.text import hertz
+from jaxsde.lab.style import D_SQUARED, D_SQUARED_LABEL, DELTA_LABEL, FILTER_REACH, KHZ, US, minus
 
 MS = 1e3  # 1/s in 1/ms
 VAGUE = 25 * MS  # 1/s; a gain whose error is larger is drawn pale
-REACH = 15.0  # us; within it the filters of S11 mix both sides of the pulse's start
 # Of axes that are linear below LINEAR and logarithmic above, 10^3 kHz^2.
 LINEAR, TICKS = 30.0, (0, 30, 100, 300, 1000)
 GAIN_LABEL = r"instability gain $G_+$  (ms$^{-1}$)"
-DELTA_LABEL = r"$\delta/2\pi = (\omega_m-\omega_s)/2\pi$  (kHz)"
 
 
 def _band(
@@ -61,7 +59,7 @@ def onset_figure(record: Record) -> Figure:
     for k, axes in enumerate(panels):
         for i in range(record["delta_pc"].size):
             colour, up = style.COLOURS[i % len(style.COLOURS)], i * step
-            _band(axes, t, mean[k, i], error[k, i], up, colour, "o", (REACH, t_c - 0.1))
+            _band(axes, t, mean[k, i], error[k, i], up, colour, "o", (FILTER_REACH * US, t_c - 0.1))
             axes.plot(t[inside], exact[k, i, inside] + up, color=style.BLACK, linewidth=1.0)
             end = exact[k, i, inside][-1] + up
             text = f"{record['spring'][i] / KHZ:.1f} kHz"
@@ -124,7 +122,7 @@ def _resonance(axes: Axes, record: Record, i: int, t: np.ndarray, shown: np.ndar
     axes.axhline(0, color=style.GREY, linewidth=0.5)
     number = "not told apart"
     if told(record)[i]:
-        error = np.hypot(record["gain_stat"][i], record["gain_sys"][i]) / MS
+        error = error_of(record, "gain")[i] / MS
         number = rf"= {record['gain'][i] / MS:.0f} ± {error:.0f} ms$^{{-1}}$"
     delta = record["delta"][i] / KHZ
     name = rf"$\delta/2\pi$ = {kilohertz(delta)}"
@@ -154,13 +152,13 @@ def _symlog(axes: Axes, low: float, high: float) -> None:
     axes.set_yscale("symlog", linthresh=LINEAR, linscale=0.9)
     axes.set_ylim(low, high)
     axes.set_yticks(TICKS, minor=False)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: style.minus(f"{y:g}")))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: minus(f"{y:g}")))
     axes.yaxis.set_minor_locator(NullLocator())
 
 
 def told(record: Record, prefix: str = "") -> np.ndarray:
     """Tell which gains the fit tells apart from diffusion: closed contours, errors below VAGUE."""
-    error = np.hypot(record[f"{prefix}gain_stat"], record[f"{prefix}gain_sys"])
+    error = error_of(record, f"{prefix}gain")
     return record[f"{prefix}closed"] & (error < VAGUE)
 
 
@@ -211,7 +209,7 @@ def _gain(axes: Axes, record: Record, colour: str) -> None:
     )
     for prefix, marker, shade, size, label in looks if many > shots else looks[1:]:
         found = told(record, prefix)
-        error = np.hypot(record[f"{prefix}gain_stat"], record[f"{prefix}gain_sys"])
+        error = error_of(record, f"{prefix}gain")
         axes.errorbar(
             delta[found] + (0.35 if prefix else -0.35),
             record[f"{prefix}gain"][found] / MS,
@@ -258,7 +256,7 @@ def positive_figure(record: Record) -> Figure:
     for i, delta in enumerate(record["delta"]):
         colour = (style.BLUE, style.GREEN)[i % 2]
         up = i * step
-        _band(left, t, mean[i], error[i], up, colour, "o", (REACH, t_c - 0.1))
+        _band(left, t, mean[i], error[i], up, colour, "o", (FILTER_REACH * US, t_c - 0.1))
         left.plot(t[shown], exact[i, shown] + up, color=style.BLACK, linewidth=0.9)
         text = kilohertz(delta / KHZ)
         left.text(t_c + 2, exact[i, shown][-1] + up, text, fontsize=7.5, va="center")

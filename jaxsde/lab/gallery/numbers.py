@@ -4,11 +4,10 @@ import numpy as np
 
 from jaxsde.lab.gallery.draw_modes import plus
 from jaxsde.lab.gallery.draw_pulse import transient
-from jaxsde.lab.gallery.draw_state import error_of
 from jaxsde.lab.gallery.draw_traces import told
-from jaxsde.lab.gallery.record import Record
-from jaxsde.lab.gallery.text import hertz, minus
-from jaxsde.lab.style import D_SQUARED, KHZ
+from jaxsde.lab.gallery.record import Record, error_of
+from jaxsde.lab.gallery.text import hertz
+from jaxsde.lab.style import D_SQUARED, KHZ, minus
 from jaxsde.lab.table import format_number
 
 Numbers = dict[str, str]
@@ -91,7 +90,7 @@ def onset(record: Record) -> Numbers:
 
 def _best(record: Record, prefix: str) -> tuple[int, float, float]:
     """Return the index of the largest gain that is told, the gain, and its error."""
-    error = np.hypot(record[f"{prefix}gain_stat"], record[f"{prefix}gain_sys"])
+    error = error_of(record, f"{prefix}gain")
     gain = np.where(told(record, prefix), record[f"{prefix}gain"], -np.inf)
     at = int(np.argmax(gain))
     return at, float(gain[at]), float(error[at])
@@ -149,7 +148,7 @@ def centre(record: Record, kept: np.ndarray, name: str) -> tuple[float, float]:
     mean = float(gain @ delta / gain.sum())
     if name != "many_gain":
         return mean, 0.0
-    error = np.hypot(record["many_gain_stat"], record["many_gain_sys"])[kept]
+    error = error_of(record, name)[kept]
     return mean, float(np.sqrt(np.sum(((delta - mean) * error / gain.sum()) ** 2)))
 
 

@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 import re
 import zipfile
 import zlib
@@ -20,6 +19,7 @@ import jax
 import numpy as np
 
 from jaxsde.engine.native import source_folder
+from jaxsde.lab.folder import whole_file
 from jaxsde.lab.gallery.settings import Settings, shots_of
 
 PACKAGE = Path(__file__).resolve().parents[2]
@@ -41,6 +41,11 @@ class Record:
     def __getitem__(self, name: str) -> np.ndarray:
         """Return the array of that name."""
         return self.arrays[name]
+
+
+def error_of(record: Record, name: str) -> np.ndarray:
+    """Return statistical and systematic errors of an estimate added in squares."""
+    return np.hypot(record[f"{name}_stat"], record[f"{name}_sys"])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,12 +101,8 @@ def write_record(path: Path, record: Record, key: dict[str, Any]) -> None:
     text = json.dumps(dict(key=key, facts=record.facts))
     held = io.BytesIO()
     np.savez_compressed(held, allow_pickle=False, **record.arrays, **{FACTS: np.array(text)})
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path) as partial:
         partial.write_bytes(held.getvalue())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_record(path: Path, key: dict[str, Any]) -> Found:

@@ -19,7 +19,7 @@ from jaxsde.lab.spec import AnalysisSpec, Experiment, StageSpec
 from jaxsde.physics.params import TWO_PI, Params
 from jaxsde.physics.sequence import Sequence
 
-KHZ, MHZ, US = TWO_PI * 1e3, TWO_PI * 1e6, 1e-6
+KHZ, MHZ = TWO_PI * 1e3, TWO_PI * 1e6
 
 DELTA_PRINTED = 14 * KHZ  # Figs. 3a and 4a
 DELTA_THEORY = 5.5 * KHZ  # near the largest gain of the steady-state theory (docs/conventions.md)

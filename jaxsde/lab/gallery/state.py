@@ -98,8 +98,8 @@ def estimated(
 def exact_moments(made: Experiment) -> dict[str, float]:
     """Return the exact NAMES when the ringdown of an experiment begins."""
     sequence = build_sequence(made)
-    c = true_moments(made.params, sequence, len(sequence.stages) - 1)
-    return {name: derived(c)[name][0] for name in NAMES}
+    found = derived(true_moments(made.params, sequence, len(sequence.stages) - 1))
+    return {name: found[name][0] for name in NAMES}
 
 
 def _table(found: list[dict[str, dict[str, float]]], shape: tuple[int, ...]):

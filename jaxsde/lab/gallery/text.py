@@ -3,7 +3,7 @@
 from typing import Any
 
 from jaxsde.lab.captions import MODELS, sign_of
-from jaxsde.lab.style import US
+from jaxsde.lab.style import US, minus
 from jaxsde.physics.params import TWO_PI
 from jaxsde.physics.sequence import Controls, Sequence, Stage, whole_samples
 
@@ -25,11 +25,6 @@ def hertz(value: float, digits: int = 4) -> str:
         ((s, u) for s, u in ((1e6, "MHz"), (1e3, "kHz")) if abs(plain) >= 0.9999 * s), (1.0, "Hz")
     )
     return minus(f"{plain / size:.{digits}g} {unit}") if plain else "0"
-
-
-def minus(text: str) -> str:
-    """Return text with true minus signs."""
-    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _power(value: float) -> str:

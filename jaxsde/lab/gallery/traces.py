@@ -1,6 +1,7 @@
 """Traces of <D^2> during pulses: onset, resonance, inverted probe, two positive masses (3, S2)."""
 
 import dataclasses
+from collections.abc import Iterable
 from collections.abc import Sequence as Series
 from typing import Any
 
@@ -36,7 +37,6 @@ DELTA_PCS = np.array([0.0, -0.35, -0.75, -1.25, -2.0]) * MHZ
 RED_DELTAS = np.arange(-7.5, 20.1, 2.5) * KHZ
 BLUE_DELTAS = np.arange(-12.5, 5.1, 2.5) * KHZ
 RED_T_C, BLUE_T_C = 140e-6, 300e-6  # s
-MARGINS = 12e-6, 8e-6  # s after the start, and before the end, of the pulse that no fit sees
 EDGE = 20e-6  # s of either end of the window, whose means tell the growth of two positive masses
 
 
@@ -88,15 +88,30 @@ def traces(
     )
 
 
+def pulses(
+    settings: Settings, dataset: str, deltas: Iterable[float], t_c: float, **how: Any
+) -> list[Experiment]:
+    """Return experiments at every delta (rad/s) whose pulses, of t_c (s), are all that counts."""
+    shots = shots_of(settings, dataset)
+    common: dict[str, Any] = dict(t_c=t_c, t_ringdown=REACH, shots=shots, seed=settings.seed)
+    return [experiment(delta=float(delta), **common, **how) for delta in deltas]
+
+
+def fit_window(made: Experiment) -> tuple[float, float]:
+    """Return where a pulse is fitted, s from its start."""
+    window = made.analysis.fit_window
+    assert window is not None
+    return window
+
+
 def make_onset(settings: Settings, tell: Tell) -> Record:
     """Simulate Fig. 3a: growth for increasing optical coupling, at two detunings."""
     deltas = np.array([DELTA_PRINTED, DELTA_THEORY])
-    common: dict[str, Any] = dict(t_c=100e-6, t_ringdown=REACH, seed=settings.seed)
-    shots = shots_of(settings, "onset")
     made = [
-        experiment(delta=float(delta), delta_pc=float(x), shots=shots, **common)
+        one
         for delta in deltas
         for x in DELTA_PCS
+        for one in pulses(settings, "onset", [delta], 100e-6, delta_pc=float(x))
     ]
     found = traces(settings, "onset", made, tell)
     shape = (deltas.size, DELTA_PCS.size, -1)
@@ -136,23 +151,12 @@ def _scan(
 
     Those of many shots, and of the exact expectation, which has no noise.
     """
-    shots = shots_of(settings, dataset)
-    made = [
-        experiment(
-            delta=float(delta),
-            delta_pc=delta_pc,
-            t_c=t_c,
-            t_ringdown=REACH,
-            shots=shots,
-            seed=settings.seed,
-        )
-        for delta in deltas
-    ]
-    more = [dataclasses.replace(one, shots=max(MANY, shots)) for one in made]
+    made = pulses(settings, dataset, deltas, t_c, delta_pc=delta_pc)
+    more = [dataclasses.replace(one, shots=max(MANY, one.shots)) for one in made]
     both = 2 * len(made)
     few = traces(settings, dataset, made, tell, total=both)
     many = traces(settings, dataset, more, tell, first=len(made), total=both)
-    window = MARGINS[0], t_c - MARGINS[1]
+    window = fit_window(made[0])
     perfect = [
         dataclasses.replace(t, mean=jnp.asarray(e))
         for t, e in zip(many.each, many.expected, strict=True)
@@ -201,25 +205,15 @@ def _fitted(fit: JointGain) -> dict[str, np.ndarray]:
 
 def make_positive(settings: Settings, tell: Tell) -> Record:
     """Simulate Fig. S2: the pulses of Fig. 3b on a spin of positive mass, and of negative mass."""
-    shots, t_c = shots_of(settings, "positive"), RED_T_C
     signs = {"": 1.0, "negative_": -1.0}
     arrays: dict[str, np.ndarray] = {}
     facts = {}
     for k, (prefix, epsilon) in enumerate(signs.items()):
-        made = [
-            experiment(
-                params=Params.kohler2018(epsilon=epsilon),
-                delta=float(delta),
-                t_c=t_c,
-                t_ringdown=REACH,
-                shots=shots,
-                seed=settings.seed,
-            )
-            for delta in RED_DELTAS
-        ]
+        params = Params.kohler2018(epsilon=epsilon)
+        made = pulses(settings, "positive", RED_DELTAS, RED_T_C, params=params)
         n = len(made)
         found = traces(settings, "positive", made, tell, first=k * n, total=2 * n)
-        window = MARGINS[0], t_c - MARGINS[1]
+        window = fit_window(made[0])
         arrays |= found.arrays(prefix) | {
             f"{prefix}expected": found.expected,
             f"{prefix}theory": pulse_gain(made[0], RED_DELTAS),
